@@ -14,6 +14,9 @@ internal enum SlotState
 
     /// <summary>Only partly sent, or not at all: a reply now is a protocol violation.</summary>
     Queued,
+
+    /// <summary>Its completion is being called.</summary>
+    Answered,
 }
 
 /// <summary>
