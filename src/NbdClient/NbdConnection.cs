@@ -68,6 +68,9 @@ internal sealed unsafe partial class NbdConnection : IDisposable
     /// <summary>Commands that were sent and not answered yet.</summary>
     internal int InFlight => _slots.InFlight;
 
+    /// <summary>Called on the receive thread when a FLUSH failed, before its completion.</summary>
+    internal Action? FlushFailed { get; init; }
+
     /// <summary>Starts to receive. To be called once, before the first command.</summary>
     internal void Start() => _receiver.Start();
 
@@ -195,6 +198,11 @@ internal sealed unsafe partial class NbdConnection : IDisposable
     {
         NbdCompletion completion = slot.Completion!;
         ReadAssembly? assembly = slot.Assembly;
+        if (slot.Type == NbdCommandType.Flush && error != Errno.None)
+        {
+            FlushFailed?.Invoke();
+        }
+
         _slots.Free(slot);
         completion.OnCompleted(error, data);
         if (assembly is not null)
