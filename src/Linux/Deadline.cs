@@ -32,6 +32,10 @@ public readonly struct Deadline : IEquatable<Deadline>
         ? Never
         : new(Environment.TickCount64 + (long)Math.Ceiling(Math.Max(0, time.TotalMilliseconds)));
 
+    /// <summary>The one that passes first.</summary>
+    public static Deadline Earliest(Deadline first, Deadline second) =>
+        first._tickCount <= second._tickCount ? first : second;
+
     /// <summary>Whether both are the same point in time.</summary>
     public static bool operator ==(Deadline left, Deadline right) => left.Equals(right);
 
