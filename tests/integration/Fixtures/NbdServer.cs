@@ -1,0 +1,110 @@
+using System.Net;
+using System.Net.Sockets;
+using Tmds.Linux;
+
+namespace IntegrationTests.Fixtures;
+
+/// <summary>A server process that a test started, on a Unix socket or on a TCP port of localhost.</summary>
+internal sealed class NbdServer : IDisposable
+{
+    private NbdServer(BackgroundProcess process, string socket, int port)
+    {
+        Process = process;
+        Socket = socket;
+        Port = port;
+    }
+
+    public BackgroundProcess Process { get; }
+
+    /// <summary>Path of the Unix socket; empty when the server listens on TCP.</summary>
+    public string Socket { get; }
+
+    /// <summary>TCP port; 0 when the server listens on a Unix socket.</summary>
+    public int Port { get; }
+
+    public string Uri => Socket.Length > 0 ? $"nbd+unix:///?socket={Socket}" : $"nbd://localhost:{Port}";
+
+    /// <summary>nbdkit on a Unix socket; the arguments name filters, plugin and parameters.</summary>
+    public static NbdServer Nbdkit(TestDirectory directory, params string[] arguments)
+    {
+        string name = NewName();
+        string socket = directory.FileAt($"{name}.sock");
+        string pidFile = directory.FileAt($"{name}.pid");
+        BackgroundProcess process = BackgroundProcess.Start("nbdkit", ["-f", "-U", socket, "-P", pidFile, .. arguments]);
+        return Ready(new(process, socket, 0), () => File.Exists(pidFile));
+    }
+
+    /// <summary>nbdkit on a TCP port of localhost.</summary>
+    public static NbdServer NbdkitTcp(TestDirectory directory, params string[] arguments)
+    {
+        int port = FreePort();
+        string pidFile = directory.FileAt($"{NewName()}.pid");
+        BackgroundProcess process =
+            BackgroundProcess.Start("nbdkit", ["-f", "-i", "localhost", "-p", $"{port}", "-P", pidFile, .. arguments]);
+        return Ready(new(process, "", port), () => File.Exists(pidFile));
+    }
+
+    /// <summary>qemu-nbd on a Unix socket, for any number of clients one after the other.</summary>
+    public static NbdServer QemuNbd(TestDirectory directory, params string[] arguments)
+    {
+        string name = NewName();
+        string socket = directory.FileAt($"{name}.sock");
+        string pidFile = directory.FileAt($"{name}.pid");
+        BackgroundProcess process =
+            BackgroundProcess.Start("qemu-nbd", ["-t", "-k", socket, "--pid-file", pidFile, .. arguments]);
+        return Ready(new(process, socket, 0), () => File.Exists(pidFile));
+    }
+
+    /// <summary>nbd-server (the reference implementation) with one export, a raw file.</summary>
+    public static NbdServer Reference(TestDirectory directory, string exportName, string image, string more = "")
+    {
+        int port = FreePort();
+        string configuration = directory.FileAt("nbd-server.conf");
+        File.WriteAllText(
+            configuration,
+            $"[generic]\nport = {port}\nlistenaddr = 127.0.0.1\nallowlist = true\n[{exportName}]\nexportname = {image}\n{more}\n");
+        BackgroundProcess process = BackgroundProcess.Start(
+            "nbd-server", ["-d", "-C", configuration, "-p", directory.FileAt("nbd-server.pid")]);
+        return Ready(new(process, "", port), () => IsListening(port));
+    }
+
+    public void Signal(int signal) => Process.Signal(signal);
+
+    /// <summary>Kills the server as a power cut would.</summary>
+    public void Kill()
+    {
+        Process.Signal(LibC.SIGKILL);
+        Process.WaitForExit();
+    }
+
+    public void Dispose()
+    {
+        Process.Signal(LibC.SIGCONT);
+        Process.Dispose();
+    }
+
+    /// <summary>A port that nobody listens on now.</summary>
+    public static int FreePort()
+    {
+        using TcpListener listener = new(IPAddress.Loopback, 0);
+        listener.Start();
+        return ((IPEndPoint)listener.LocalEndpoint).Port;
+    }
+
+    private static NbdServer Ready(NbdServer server, Func<bool> isReady)
+    {
+        Wait.Until(() => isReady() || server.Process.HasExited, $"the server is ready: {server.Process}");
+        if (server.Process.HasExited)
+        {
+            server.Process.WaitForExit();
+            throw new InvalidOperationException($"the server ended at once: {server.Process}");
+        }
+
+        return server;
+    }
+
+    private static bool IsListening(int port) =>
+        File.ReadLines("/proc/net/tcp").Any(line => line.Contains($":{port:X4} 00000000:0000 0A ", StringComparison.Ordinal));
+
+    private static string NewName() => $"server-{Guid.NewGuid():N}"[..15];
+}

@@ -1,0 +1,65 @@
+using System.Text;
+
+namespace IntegrationTests.Fixtures;
+
+/// <summary>The processes of this system, from /proc.</summary>
+internal static class ProcessTable
+{
+    /// <summary>Command lines of the live processes (no zombies) that have <paramref name="text"/> in an argument.</summary>
+    public static IReadOnlyDictionary<int, string> Mentioning(string text)
+    {
+        Dictionary<int, string> found = [];
+        foreach (string folder in Directory.EnumerateDirectories("/proc"))
+        {
+            if (int.TryParse(Path.GetFileName(folder), out int id) && id != Environment.ProcessId)
+            {
+                string commandLine = CommandLine(id);
+                if (commandLine.Contains(text, StringComparison.Ordinal))
+                {
+                    found[id] = commandLine;
+                }
+            }
+        }
+
+        return found;
+    }
+
+    /// <summary>The ids of the live children of a process.</summary>
+    public static IReadOnlyList<int> ChildrenOf(int parent) =>
+        [.. Directory.EnumerateDirectories("/proc")
+            .Select(folder => int.TryParse(Path.GetFileName(folder), out int id) ? id : 0)
+            .Where(id => id != 0 && CommandLine(id).Length > 0 && Stat(id) is [_, string parentId, ..]
+                && parentId == $"{parent}")];
+
+    /// <summary>Whether a process exists and is not a zombie.</summary>
+    public static bool IsAlive(int id) => Stat(id) is [string state, ..] && state is not ("Z" or "X");
+
+    /// <summary>
+    /// The inode numbers of the sockets that a process has open, by /proc/PID/fd.
+    /// </summary>
+    public static int CountSockets(int id) =>
+        Directory.EnumerateFileSystemEntries($"/proc/{id}/fd")
+            .Count(path => File.ResolveLinkTarget(path, false)?.Name.StartsWith("socket:", StringComparison.Ordinal) == true);
+
+    private static string CommandLine(int id) => ReadOrEmpty($"/proc/{id}/cmdline").Replace('\0', ' ');
+
+    // The fields of /proc/PID/stat from the state on; the name before it may hold anything.
+    private static string[] Stat(int id)
+    {
+        string text = ReadOrEmpty($"/proc/{id}/stat");
+        int end = text.LastIndexOf(')');
+        return end < 0 ? [] : text[(end + 2)..].Split(' ');
+    }
+
+    private static string ReadOrEmpty(string path)
+    {
+        try
+        {
+            return Encoding.UTF8.GetString(File.ReadAllBytes(path));
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            return "";
+        }
+    }
+}

@@ -1,0 +1,33 @@
+using Tmds.Linux;
+
+namespace IntegrationTests.Fixtures;
+
+/// <summary>Runs programs to their end, with a limit, so that a hang is a failure and not a stuck test run.</summary>
+internal static class Tool
+{
+    /// <summary>Runs a program that must succeed; returns what it wrote.</summary>
+    public static string Run(string program, params string[] arguments)
+    {
+        (int exitCode, string output) = Try(program, arguments);
+        return exitCode == 0
+            ? output
+            : throw new InvalidOperationException(
+                $"{program} {string.Join(' ', arguments)}: exit status {exitCode}\n{output}");
+    }
+
+    /// <summary>Runs a program; returns its exit status and what it wrote.</summary>
+    public static (int ExitCode, string Output) Try(string program, params string[] arguments)
+    {
+        using BackgroundProcess process = BackgroundProcess.Start(program, arguments);
+        process.WaitForExit(TimeSpan.FromSeconds(60));
+        return (process.ExitCode, process.Log);
+    }
+
+    /// <summary>
+    /// The command line that runs a program as "nobody" when we are root. As an ordinary user it stays as it is.
+    /// </summary>
+    public static string[] AsOrdinaryUser(params string[] commandLine) =>
+        LibC.geteuid() == 0
+            ? ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", "--", .. commandLine]
+            : commandLine;
+}
