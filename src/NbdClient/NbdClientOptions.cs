@@ -14,4 +14,10 @@ public sealed record NbdClientOptions
     /// <see cref="Timeout.InfiniteTimeSpan"/> for none.
     /// </summary>
     public TimeSpan ConnectTimeout { get; init; } = TimeSpan.FromSeconds(10);
+
+    /// <summary>
+    /// Time limit for <see cref="NbdClient.DisposeAsync"/>: for the commands in flight, a last FLUSH and the
+    /// goodbye, together; <see cref="Timeout.InfiniteTimeSpan"/> for none.
+    /// </summary>
+    public TimeSpan CloseTimeout { get; init; } = TimeSpan.FromSeconds(30);
 }
