@@ -124,7 +124,12 @@ internal sealed class Daemon
         if (!isAnswered)
         {
             int failed = _session.FailPending(Errno.EIO);
-            _log.Write($"{_pool.Endpoint}: the server did not answer {failed} requests in time; they fail with EIO");
+            if (failed > 0)
+            {
+                _log.Write(
+                    $"{_pool.Endpoint}: the server did not answer {failed} requests in time; they fail with EIO");
+            }
+
             _pool.Abort(new NbdException($"{_pool.Endpoint}: given up at exit", Errno.ECANCELED));
             _ = unmount.Join(s_closeTimeAfterSignal);
         }
