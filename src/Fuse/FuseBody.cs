@@ -44,10 +44,13 @@ internal readonly unsafe ref struct FuseBody
         _ => 0,
     };
 
+    /// <summary>All bytes from an offset on.</summary>
+    internal ReadOnlySpan<byte> Bytes(int offset) => new(Start + offset, Length - offset);
+
     /// <summary>The name at an offset, up to its NUL. False when it is empty or has no NUL.</summary>
     internal bool TryGetName(int offset, out ReadOnlySpan<byte> name)
     {
-        ReadOnlySpan<byte> rest = new(Start + offset, Length - offset);
+        ReadOnlySpan<byte> rest = Bytes(offset);
         int end = rest.IndexOf((byte)0);
         name = end > 0 ? rest[..end] : default;
         return end > 0;

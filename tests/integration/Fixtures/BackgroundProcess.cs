@@ -37,10 +37,10 @@ internal sealed class BackgroundProcess : IDisposable
         }
     }
 
-    /// <summary>Starts a program. Its standard input is empty.</summary>
+    /// <summary>Starts a program. Its standard input is empty, its TMPDIR is <paramref name="temporary"/>.</summary>
     /// <exception cref="InvalidOperationException">The program cannot be started: a missing tool is a failure.</exception>
     public static BackgroundProcess Start(
-        string program, IEnumerable<string> arguments, IReadOnlyDictionary<string, string>? environment = null)
+        string program, IEnumerable<string> arguments, string? temporary = null)
     {
         ProcessStartInfo info = new(program, arguments)
         {
@@ -52,9 +52,9 @@ internal sealed class BackgroundProcess : IDisposable
         // Daemons may be in sbin, which the PATH of an ordinary user lacks.
         info.Environment["PATH"] += ":/usr/sbin:/sbin";
         info.Environment["LC_ALL"] = "C";
-        foreach ((string name, string value) in environment ?? new Dictionary<string, string>())
+        if (temporary is not null)
         {
-            info.Environment[name] = value;
+            info.Environment["TMPDIR"] = temporary;
         }
 
         string commandLine = string.Join(' ', info.ArgumentList.Prepend(program));

@@ -47,7 +47,7 @@ public abstract class IntegrationTest : IDisposable
     /// <summary>A program that may hang, in its own process.</summary>
     private protected BackgroundProcess Background(string program, params string[] arguments)
     {
-        BackgroundProcess process = BackgroundProcess.Start(program, arguments);
+        BackgroundProcess process = BackgroundProcess.Start(program, arguments, Folder.Path);
         return Started(process, process);
     }
 

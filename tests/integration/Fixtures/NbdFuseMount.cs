@@ -73,8 +73,7 @@ internal sealed class NbdFuseMount : IDisposable
         string program = asOrdinaryUser ? ReachableCopy(directory) : Repository.NbdFuse;
         string[] commandLine = [program, .. arguments];
         commandLine = asOrdinaryUser ? Tool.AsOrdinaryUser(commandLine) : commandLine;
-        return BackgroundProcess.Start(
-            commandLine[0], commandLine[1..], new Dictionary<string, string> { ["TMPDIR"] = directory.Temporary });
+        return BackgroundProcess.Start(commandLine[0], commandLine[1..], directory.Temporary);
     }
 
     /// <summary>Unmounts with fusermount3 -u and checks that nbdfuse then ends well and leaves nothing.</summary>

@@ -7,6 +7,8 @@ namespace IntegrationTests.Fixtures;
 /// <summary>A server process that a test started, on a Unix socket or on a TCP port of localhost.</summary>
 internal sealed class NbdServer : IDisposable
 {
+    private string? _configuration;
+
     private NbdServer(BackgroundProcess process, string socket, int port)
     {
         Process = process;
@@ -30,7 +32,7 @@ internal sealed class NbdServer : IDisposable
         string name = NewName();
         string socket = directory.FileAt($"{name}.sock");
         string pidFile = directory.FileAt($"{name}.pid");
-        BackgroundProcess process = BackgroundProcess.Start("nbdkit", ["-f", "-U", socket, "-P", pidFile, .. arguments]);
+        BackgroundProcess process = BackgroundProcess.Start("nbdkit", ["-f", "-U", socket, "-P", pidFile, .. arguments], directory.Path);
         return Ready(new(process, socket, 0), () => File.Exists(pidFile));
     }
 
@@ -40,7 +42,7 @@ internal sealed class NbdServer : IDisposable
         int port = FreePort();
         string pidFile = directory.FileAt($"{NewName()}.pid");
         BackgroundProcess process =
-            BackgroundProcess.Start("nbdkit", ["-f", "-i", "localhost", "-p", $"{port}", "-P", pidFile, .. arguments]);
+            BackgroundProcess.Start("nbdkit", ["-f", "-i", "localhost", "-p", $"{port}", "-P", pidFile, .. arguments], directory.Path);
         return Ready(new(process, "", port), () => File.Exists(pidFile));
     }
 
@@ -51,7 +53,7 @@ internal sealed class NbdServer : IDisposable
         string socket = directory.FileAt($"{name}.sock");
         string pidFile = directory.FileAt($"{name}.pid");
         BackgroundProcess process =
-            BackgroundProcess.Start("qemu-nbd", ["-t", "-k", socket, "--pid-file", pidFile, .. arguments]);
+            BackgroundProcess.Start("qemu-nbd", ["-t", "-k", socket, "--pid-file", pidFile, .. arguments], directory.Path);
         return Ready(new(process, socket, 0), () => File.Exists(pidFile));
     }
 
@@ -63,9 +65,11 @@ internal sealed class NbdServer : IDisposable
         File.WriteAllText(
             configuration,
             $"[generic]\nport = {port}\nlistenaddr = 127.0.0.1\nallowlist = true\n[{exportName}]\nexportname = {image}\n{more}\n");
+        // It forks into the background, and once more for each client.
         BackgroundProcess process = BackgroundProcess.Start(
-            "nbd-server", ["-d", "-C", configuration, "-p", directory.FileAt("nbd-server.pid")]);
-        return Ready(new(process, "", port), () => IsListening(port));
+            "nbd-server", ["-C", configuration, "-p", directory.FileAt("nbd-server.pid")], directory.Path);
+        Wait.Until(() => IsListening(port), $"the server is ready: {process}");
+        return new(process, "", port) { _configuration = configuration };
     }
 
     public void Signal(int signal) => Process.Signal(signal);
@@ -81,6 +85,13 @@ internal sealed class NbdServer : IDisposable
     {
         Process.Signal(LibC.SIGCONT);
         Process.Dispose();
+        if (_configuration is not null)
+        {
+            foreach (int id in ProcessTable.Mentioning(_configuration).Keys)
+            {
+                _ = LibC.kill(id, LibC.SIGKILL);
+            }
+        }
     }
 
     /// <summary>A port that nobody listens on now.</summary>

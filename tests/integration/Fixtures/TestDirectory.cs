@@ -19,7 +19,7 @@ internal sealed class TestDirectory : IDisposable
 
     public string Path { get; }
 
-    /// <summary>TMPDIR of everything that the test starts.</summary>
+    /// <summary>TMPDIR of the programs under test: empty when they are gone. (A killed server may leave files; its TMPDIR is elsewhere.)</summary>
     public string Temporary { get; }
 
     public string FileAt(string name) => System.IO.Path.Combine(Path, name);

@@ -1,0 +1,118 @@
+using Tmds.Linux;
+
+namespace IntegrationTests;
+
+/// <summary>What is promised to be stable was flushed: seen in the server's log.</summary>
+public sealed class DurabilityTests : IntegrationTest
+{
+    [Fact]
+    public void Fsync_is_a_flush_after_the_write()
+    {
+        (NbdFuseMount mount, NbdkitLog log) = MountLogged();
+        using RawFile file = RawFile.Open(mount.File, LibC.O_RDWR);
+        file.Write(8192, Data.Random(4096));
+
+        Assert.Equal(0, file.Fsync());
+
+        CheckFlushedAfterLastWrite(log, 8192);
+    }
+
+    [Fact]
+    public void Fdatasync_is_a_flush_after_the_write()
+    {
+        (NbdFuseMount mount, NbdkitLog log) = MountLogged();
+        using RawFile file = RawFile.Open(mount.File, LibC.O_RDWR);
+        file.Write(8192, Data.Random(4096));
+
+        Assert.Equal(0, file.Fdatasync());
+
+        CheckFlushedAfterLastWrite(log, 8192);
+    }
+
+    [Fact]
+    public void A_synchronous_write_is_stable_when_it_returns()
+    {
+        (NbdFuseMount mount, NbdkitLog log) = MountLogged();
+        using RawFile file = RawFile.Open(mount.File, LibC.O_RDWR | LibC.O_DSYNC);
+
+        Assert.Equal(4096, file.Write(8192, Data.Random(4096)));
+
+        LoggedCommand write = log.Commands.Last(command => command.Name == "Write");
+        Assert.True(
+            write.ForceUnitAccess || log.Commands.SkipWhile(command => command != write).Any(command => command.Name == "Flush"),
+            "neither FUA nor a flush");
+    }
+
+    [Fact]
+    public void Msync_is_a_flush_after_the_write()
+    {
+        (NbdFuseMount mount, NbdkitLog log) = MountLogged();
+        using RawFile file = RawFile.Open(mount.File, LibC.O_RDWR);
+
+        file.WriteMapped(8192, Data.Random(4096));
+
+        CheckFlushedAfterLastWrite(log, 8192);
+    }
+
+    [Fact]
+    public void Unmounting_flushes()
+    {
+        (NbdFuseMount mount, NbdkitLog log) = MountLogged();
+        WriteOnly(mount.File);
+
+        mount.Unmount();
+
+        CheckFlushedAfterLastWrite(log, 8192);
+    }
+
+    [Fact]
+    public void SIGTERM_flushes()
+    {
+        (NbdFuseMount mount, NbdkitLog log) = MountLogged();
+        WriteOnly(mount.File);
+
+        mount.Stop(LibC.SIGTERM);
+
+        CheckFlushedAfterLastWrite(log, 8192);
+    }
+
+    [Fact]
+    public void A_flush_that_fails_is_an_error_of_fsync()
+    {
+        NbdServer server = Nbdkit(
+            "eval",
+            "get_size=echo 1M",
+            "pread=head -c $3 /dev/zero",
+            "pwrite=cat >/dev/null",
+            "can_write=exit 0",
+            "can_flush=exit 0",
+            "flush=echo EIO no >&2; exit 1");
+        NbdFuseMount mount = Mount(server.Uri);
+        using RawFile file = RawFile.Open(mount.File, LibC.O_RDWR);
+        Assert.Equal(4096, file.Write(0, Data.Random(4096)));
+
+        Assert.Equal(-LibC.EIO, file.Fsync());
+        Assert.Equal(-LibC.EIO, file.Fdatasync());
+    }
+
+    private static void WriteOnly(string path)
+    {
+        using RawFile file = RawFile.Open(path, LibC.O_RDWR);
+        Assert.Equal(4096, file.Write(8192, Data.Random(4096)));
+    }
+
+    private static void CheckFlushedAfterLastWrite(NbdkitLog log, long offset)
+    {
+        IReadOnlyList<LoggedCommand> commands = log.Commands;
+        int write = commands.ToList().FindLastIndex(command => command.Name == "Write");
+        Assert.True(write >= 0 && commands[write].Offset == offset, "the server saw no such write");
+        Assert.Contains(commands.Skip(write + 1), command => command.Name == "Flush");
+    }
+
+    private (NbdFuseMount Mount, NbdkitLog Log) MountLogged()
+    {
+        NbdkitLog log = new(Folder.FileAt("nbdkit.log"));
+        NbdServer server = Nbdkit("--filter=log", "memory", "1M", $"logfile={log.Path}");
+        return (Mount(server.Uri), log);
+    }
+}

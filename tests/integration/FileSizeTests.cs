@@ -1,0 +1,112 @@
+using Tmds.Linux;
+
+namespace IntegrationTests;
+
+/// <summary>The file has the size of the export, and keeps it.</summary>
+public sealed class FileSizeTests : IntegrationTest
+{
+    private const int SizeBytes = 100_000;
+
+    [Theory]
+    [InlineData(0)]
+    [InlineData(1)]
+    public void A_write_over_the_end_writes_what_fits(int unaligned)
+    {
+        using RawFile file = OpenDisk();
+        int start = SizeBytes - 1000 - unaligned;
+        byte[] data = Data.Random(4096);
+
+        Assert.Equal(1000 + unaligned, file.Write(start, data));
+
+        Assert.Equal(data[..(1000 + unaligned)], file.Read(start, 4096));
+    }
+
+    [Theory]
+    [InlineData(0)]
+    [InlineData(4096)]
+    [InlineData(1L << 40)]
+    public void A_write_at_or_behind_the_end_has_no_space(long behind)
+    {
+        using RawFile file = OpenDisk();
+
+        Assert.Equal(-LibC.ENOSPC, file.Write(SizeBytes + behind, Data.Random(4096)));
+    }
+
+    [Fact]
+    public void Appending_has_no_space()
+    {
+        using RawFile file = OpenDisk(LibC.O_RDWR | LibC.O_APPEND);
+
+        Assert.Equal(-LibC.ENOSPC, file.Write(0, Data.Random(4096)));
+    }
+
+    [Fact]
+    public void A_read_behind_the_end_is_empty()
+    {
+        using RawFile file = OpenDisk();
+
+        Assert.Empty(file.Read(SizeBytes, 4096));
+        Assert.Empty(file.Read(SizeBytes + (1L << 40), 4096));
+    }
+
+    [Fact]
+    public void Truncating_to_the_same_size_changes_nothing()
+    {
+        using RawFile file = OpenDisk();
+        byte[] data = Data.Random(4096);
+        file.Write(0, data);
+
+        Assert.Equal(0, file.Truncate(SizeBytes));
+
+        Assert.Equal(data, file.Read(0, 4096));
+    }
+
+    [Theory]
+    [InlineData(0)]
+    [InlineData(SizeBytes - 1)]
+    [InlineData(SizeBytes + 1)]
+    public void Truncating_to_another_size_fails(long size)
+    {
+        NbdFuseMount mount = Mount(Nbdkit("memory", $"{SizeBytes}").Uri);
+        using RawFile file = RawFile.Open(mount.File, LibC.O_RDWR);
+
+        long result = file.Truncate(size);
+
+        Assert.True(result < 0, "it succeeded");
+        Assert.NotEqual(-LibC.ENOSYS, result);
+        Assert.Equal(SizeBytes, new FileInfo(mount.File).Length);
+    }
+
+    [Fact]
+    public void Opening_with_truncation_changes_nothing_so_that_copying_onto_the_disk_works()
+    {
+        NbdServer server = Nbdkit("memory", $"{SizeBytes}");
+        NbdFuseMount mount = Mount(server.Uri);
+        byte[] image = Data.Random(SizeBytes);
+        File.WriteAllBytes(Folder.FileAt("image"), image);
+
+        Tool.Run("cp", Folder.FileAt("image"), mount.File);
+        Assert.Equal(0, RawFile.OpenError(mount.File, LibC.O_RDWR | LibC.O_TRUNC));
+
+        Assert.Equal(image, File.ReadAllBytes(mount.File));
+    }
+
+    [Fact]
+    public void Nothing_can_be_created_removed_or_renamed()
+    {
+        NbdFuseMount mount = Mount(Nbdkit("memory", "1M").Uri);
+
+        Assert.True(RawFile.OpenError(mount.MountPath + "/other", LibC.O_RDWR | LibC.O_CREAT) < 0, "created");
+        Assert.NotEqual(0, Tool.Try("rm", mount.File).ExitCode);
+        Assert.NotEqual(0, Tool.Try("mv", mount.File, mount.MountPath + "/other").ExitCode);
+        Assert.NotEqual(0, Tool.Try("mkdir", mount.MountPath + "/other").ExitCode);
+        Assert.Equal(-LibC.ENOENT, RawFile.OpenError(mount.MountPath + "/other", LibC.O_RDONLY));
+        Assert.Equal([mount.File], Directory.GetFileSystemEntries(mount.MountPath));
+    }
+
+    private RawFile OpenDisk(int? flags = null)
+    {
+        NbdServer server = Nbdkit("memory", $"{SizeBytes}");
+        return RawFile.Open(Mount(server.Uri).File, flags ?? LibC.O_RDWR);
+    }
+}
