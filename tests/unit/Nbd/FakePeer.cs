@@ -137,7 +137,7 @@ internal sealed class FakePeer : IDisposable
 
     /// <summary>A whole handshake with GO; afterwards the connection is in the transmission phase.</summary>
     internal void Handshake(
-        ulong size = 1024 * 1024, int flags = 0x0d6d, bool structured = true, string exportName = "", string extraInfos = "")
+        ulong size = 1024 * 1024, int flags = 0x0c6d, bool structured = true, string exportName = "", string extraInfos = "")
     {
         Send(Frame.Newstyle());
         Expect(Frame.U32(3));

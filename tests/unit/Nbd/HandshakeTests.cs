@@ -12,7 +12,7 @@ public sealed class HandshakeTests
     public void A_fixed_newstyle_server_is_asked_for_structured_replies_and_block_sizes()
     {
         NegotiatedConnection connection = Negotiate(peer => peer.Handshake(
-            Size, 0x0d6d, exportName: "disk", extraInfos: Frame.BlockSizeInfo(512, 65536, 8 * 1024 * 1024)), "disk");
+            Size, 0x0c6d, exportName: "disk", extraInfos: Frame.BlockSizeInfo(512, 65536, 8 * 1024 * 1024)), "disk");
 
         Assert.True(connection.StructuredReplies);
         Assert.Equal(
@@ -20,7 +20,7 @@ public sealed class HandshakeTests
             {
                 Name = "disk",
                 SizeBytes = (long)Size,
-                Flags = (NbdTransmissionFlags)0x0d6d,
+                Flags = (NbdTransmissionFlags)0x0c6d,
                 MinimumBlockBytes = 512,
                 PreferredBlockBytes = 65536,
                 MaximumPayloadBytes = 8 * 1024 * 1024,
