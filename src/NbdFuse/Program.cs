@@ -1,1 +1,17 @@
-return 0;
+using Fuse;
+using Linux;
+using Nbd;
+using NbdFuse;
+
+Log log = new(isVerbose: false);
+try
+{
+    Invocation? invocation = CommandLine.Parse(args, Console.Out, log.Write);
+    return invocation is null ? 0 : Daemon.Run(invocation, new Log(invocation.Verbose));
+}
+catch (Exception exception)
+    when (exception is UsageException or NbdException or LinuxException or FuseException or IOException)
+{
+    log.Write(exception.Message);
+    return 1;
+}

@@ -1,0 +1,94 @@
+using Linux;
+
+namespace Fuse;
+
+/// <summary>The answer to an INIT and what follows from it. Pure: the kernel's offer in, our answer out.</summary>
+/// <param name="Error">Not 0: the only thing to answer, and the connection cannot be used.</param>
+/// <param name="Answer">Our answer.</param>
+/// <param name="AnswerBytes">How much of it this kernel understands.</param>
+/// <param name="Limits">What was agreed; null when there is an error, or when the kernel shall offer again.</param>
+internal readonly record struct FuseInit(Errno Error, FuseInitOut Answer, uint AnswerBytes, FuseLimits? Limits)
+{
+    // ABORT_ERROR tells an abort from an unmount. HANDLE_KILLPRIV* is left out: the kernel then clears set-user-id
+    // bits by SETATTR, as for any file system that does not do it itself. REQUEST_TIMEOUT is left out: it aborts the
+    // whole connection. PARALLEL_DIROPS: our handlers are thread-safe anyway.
+    private const FuseInitFlags Wanted =
+        FuseInitFlags.AsyncRead | FuseInitFlags.BigWrites | FuseInitFlags.AsyncDirectIo
+        | FuseInitFlags.ParallelDirectoryOperations | FuseInitFlags.AbortError | FuseInitFlags.MaxPages
+        | FuseInitFlags.InitExt | FuseInitFlags.DirectIoAllowMmap;
+
+    private const uint MinWithLongAnswer = 23;
+    private const uint ShortAnswerBytes = 24;
+
+    /// <summary>Negotiates.</summary>
+    /// <param name="offer">What the kernel sent; what an old kernel did not send is zero.</param>
+    /// <param name="offerBytes">How much it sent.</param>
+    /// <param name="options">What we want.</param>
+    /// <param name="maxReadBytes">The mount's max_read, 0 for none.</param>
+    /// <param name="maxPagesLimit">The system's limit of pages in a request.</param>
+    internal static unsafe FuseInit Negotiate(
+        in FuseInitIn offer, int offerBytes, FuseSessionOptions options, uint maxReadBytes, uint maxPagesLimit)
+    {
+        if (offer.Major > FuseAbi.Major)
+        {
+            // The kernel reads only the version and then offers again, in ours.
+            FuseInitOut version = new() { Major = FuseAbi.Major, Minor = FuseAbi.Minor };
+            return new FuseInit(Errno.None, version, (uint)sizeof(FuseInitOut), null);
+        }
+
+        if (offer.Major < FuseAbi.Major || offer.Minor < FuseAbi.OldestMinor)
+        {
+            return new FuseInit(Errno.EPROTO, default, 0, null);
+        }
+
+        ulong offered = offer.Flags;
+        if ((offered & (ulong)FuseInitFlags.InitExt) != 0 && offerBytes > FuseInitIn.OldSizeBytes)
+        {
+            offered |= (ulong)offer.Flags2 << 32;
+        }
+        else
+        {
+            offered &= ~(ulong)FuseInitFlags.InitExt;
+        }
+
+        // The two ways to keep the page cache honest exclude each other.
+        FuseInitFlags wanted = Wanted | (options.AutoInvalidateData
+            ? FuseInitFlags.AutoInvalidateData
+            : FuseInitFlags.ExplicitInvalidateData);
+        FuseInitFlags flags = wanted & (FuseInitFlags)offered;
+
+        uint pageSize = (uint)Environment.SystemPageSize;
+        uint wantedPages = ((uint)options.MaxRequestBytes + pageSize - 1) / pageSize;
+        uint pages = Math.Clamp(wantedPages, 1, flags.HasFlag(FuseInitFlags.MaxPages)
+            ? Math.Clamp(maxPagesLimit, 1, ushort.MaxValue)
+            : FuseAbi.DefaultMaxPages);
+        uint bytes = Math.Max(Math.Min((uint)options.MaxRequestBytes, pages * pageSize), pageSize);
+        uint maxRead = maxReadBytes == 0 ? pages * pageSize : Math.Min(maxReadBytes, pages * pageSize);
+        uint minor = Math.Min(offer.Minor, FuseAbi.Minor);
+
+        FuseInitOut answer = new()
+        {
+            Major = FuseAbi.Major,
+            Minor = minor,
+            MaxReadAhead = offer.MaxReadAhead,
+            Flags = (uint)flags,
+            Flags2 = (uint)((ulong)flags >> 32),
+            MaxBackground = options.MaxBackground,
+            CongestionThreshold = options.CongestionThreshold,
+            MaxWrite = bytes,
+            TimeGranularity = 1,
+            MaxPages = (ushort)(flags.HasFlag(FuseInitFlags.MaxPages) ? pages : 0),
+        };
+        FuseLimits limits = new()
+        {
+            Minor = minor,
+            Flags = flags,
+            MaxWriteBytes = bytes,
+            MaxReadBytes = maxRead,
+            MaxReadAheadBytes = offer.MaxReadAhead,
+            MaxBackground = options.MaxBackground,
+        };
+        uint answerBytes = offer.Minor < MinWithLongAnswer ? ShortAnswerBytes : (uint)sizeof(FuseInitOut);
+        return new FuseInit(Errno.None, answer, answerBytes, limits);
+    }
+}

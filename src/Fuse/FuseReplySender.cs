@@ -1,0 +1,48 @@
+using Linux;
+
+namespace Fuse;
+
+/// <summary>Sends replies, and says what went wrong with them. Thread-safe.</summary>
+internal sealed unsafe class FuseReplySender
+{
+    private readonly FuseWarnings _warnings;
+    private readonly Action<string>? _trace;
+
+    internal FuseReplySender(FuseWarnings warnings, Action<string>? trace)
+    {
+        _warnings = warnings;
+        _trace = trace;
+    }
+
+    internal Errno SendError(FuseChannel channel, ulong unique, Errno error)
+    {
+        FuseOutHeader header = new() { Length = FuseOutHeader.SizeBytes, Error = -(int)error, Unique = unique };
+        return Send(channel, (byte*)&header, FuseOutHeader.SizeBytes, 0);
+    }
+
+    /// <param name="channel">Where the request was read.</param>
+    /// <param name="frame">A complete reply.</param>
+    /// <param name="length">Its length in bytes.</param>
+    /// <param name="opcode">What was asked, for messages.</param>
+    internal Errno Send(FuseChannel channel, byte* frame, uint length, FuseOpcode opcode)
+    {
+        if (_trace is not null)
+        {
+            FuseOutHeader* header = (FuseOutHeader*)frame;
+            string result = header->Error == 0 ? $"{length} bytes" : ((Errno)(-header->Error)).ToString();
+            _trace($"reply {header->Unique}: {result}");
+        }
+
+        Errno error = channel.Send(frame, length);
+
+        // ENOENT: the requester is gone, or the connection is; both are normal.
+        if (error is not (Errno.None or Errno.ENOENT or Errno.ENODEV or Errno.ECONNABORTED))
+        {
+            _warnings.Report(
+                $"reply {error}",
+                $"the kernel did not take a reply of {length} bytes to {opcode}: {LinuxException.Describe(error)}");
+        }
+
+        return error;
+    }
+}

@@ -1,0 +1,213 @@
+using Linux;
+
+namespace Fuse;
+
+/// <summary>
+/// All request objects of a session. Thread-safe: workers rent, any thread returns. Idle objects form a stack, so
+/// that the one used last, whose memory is warm, is used next.
+/// </summary>
+internal sealed class FuseRequestPool : IDisposable
+{
+    /// <summary>
+    /// Most requests at a time. The kernel bounds background requests itself, so it takes this many blocked threads
+    /// of programs to get here; the worker then waits until a request comes back.
+    /// </summary>
+    internal const int DefaultBound = 4096;
+
+    private const int LargeBytes = 64 << 10;
+    private const int MaxLargeIdle = 64;
+
+    // Guards _count and the creation of requests.
+    private readonly Lock _gate = new();
+    private readonly FuseRequest?[] _requests;
+    private readonly SemaphoreSlim _returned = new(0);
+    private readonly int _bufferBytes;
+    private volatile int _count;
+    private volatile int _waiters;
+    private volatile bool _closed;
+    private int _largeIdle;
+
+    // The top of the stack: index + 1 of a request in the low half, 0 for none; in the high half a count of changes,
+    // so that a top that went and came back is not mistaken for one that stayed.
+    private ulong _top;
+
+    /// <param name="dataBytes">Most data of a request or reply.</param>
+    /// <param name="replies">Where replies go.</param>
+    /// <param name="bound">Most requests at a time.</param>
+    internal FuseRequestPool(int dataBytes, FuseReplySender replies, int bound = DefaultBound)
+    {
+        // The first page holds the header and, before the second, the out-header of a reply; a WRITE has its data
+        // after 80 bytes, so it needs a little more than its data.
+        DataOffset = Environment.SystemPageSize;
+        ReadBytes = Math.Max(dataBytes + DataOffset, FuseAbi.MinimumReadBytes);
+        _bufferBytes = Math.Max(dataBytes + (2 * DataOffset), ReadBytes);
+        Replies = replies;
+        _requests = new FuseRequest?[bound];
+    }
+
+    /// <summary>Where <see cref="FuseRequest.DataBuffer"/> starts in the buffer.</summary>
+    internal int DataOffset { get; }
+
+    /// <summary>Most bytes to read from the device into a request.</summary>
+    internal int ReadBytes { get; }
+
+    internal FuseReplySender Replies { get; }
+
+    /// <summary>Objects made so far.</summary>
+    internal int Allocated => _count;
+
+    /// <summary>All objects made so far, idle ones too.</summary>
+    internal ReadOnlySpan<FuseRequest?> Made => _requests.AsSpan(0, _count);
+
+    /// <summary>Requests that the file system is not done with.</summary>
+    internal int Taken
+    {
+        get
+        {
+            int taken = 0;
+            for (int i = 0; i < _count; i++)
+            {
+                taken += _requests[i]!.IsTaken ? 1 : 0;
+            }
+
+            return taken;
+        }
+    }
+
+    /// <summary>Takes an idle request; waits for one when the bound is reached.</summary>
+    /// <returns>Null once the pool is closed.</returns>
+    internal FuseRequest? Rent()
+    {
+        FuseRequest? request = TryPop() ?? TryCreate();
+        if (request is null)
+        {
+            _ = Interlocked.Increment(ref _waiters);
+            while (!_closed && (request = TryPop()) is null)
+            {
+                _returned.Wait();
+            }
+
+            _ = Interlocked.Decrement(ref _waiters);
+        }
+
+        if (request is not null && request.TouchedBytes > LargeBytes)
+        {
+            _ = Interlocked.Decrement(ref _largeIdle);
+        }
+
+        return request;
+    }
+
+    /// <summary>Gives a request back. Few big buffers stay in memory while idle.</summary>
+    internal void Return(FuseRequest request)
+    {
+        if (request.TouchedBytes > LargeBytes && Interlocked.Increment(ref _largeIdle) > MaxLargeIdle)
+        {
+            _ = Interlocked.Decrement(ref _largeIdle);
+            request.Decommit();
+        }
+
+        ulong top = Volatile.Read(ref _top);
+        while (true)
+        {
+            request.NextIdle = (int)(uint)top;
+            ulong next = Tag(top) | (uint)(request.Index + 1);
+            ulong seen = Interlocked.CompareExchange(ref _top, next, top);
+            if (seen == top)
+            {
+                break;
+            }
+
+            top = seen;
+        }
+
+        // The exchange above is a full fence: a waiter that is not seen here sees the request.
+        if (_waiters > 0)
+        {
+            _ = _returned.Release();
+        }
+    }
+
+    /// <summary>Answers the request named <paramref name="unique"/> with EINTR, if it is there and unanswered.</summary>
+    internal bool TryInterrupt(ulong unique)
+    {
+        for (int i = 0; i < _count; i++)
+        {
+            if (_requests[i]!.TryAnswerInstead(unique, Errno.EINTR))
+            {
+                return true;
+            }
+        }
+
+        return false;
+    }
+
+    /// <summary>Answers all unanswered requests.</summary>
+    /// <returns>How many there were.</returns>
+    internal int AnswerAll(Errno error)
+    {
+        int answered = 0;
+        for (int i = 0; i < _count; i++)
+        {
+            answered += _requests[i]!.TryAnswerInstead(error) ? 1 : 0;
+        }
+
+        return answered;
+    }
+
+    /// <summary>Wakes everyone who waits for a request.</summary>
+    internal void Close()
+    {
+        _closed = true;
+        _ = _returned.Release(FuseSession.MaxWorkers);
+    }
+
+    /// <summary>Frees all buffers. Only when nobody has a request any more.</summary>
+    public void Dispose()
+    {
+        _returned.Dispose();
+        for (int i = 0; i < _count; i++)
+        {
+            _requests[i]!.FreeBuffer();
+        }
+    }
+
+    private static ulong Tag(ulong top) => ((top >> 32) + 1) << 32;
+
+    private FuseRequest? TryPop()
+    {
+        ulong top = Volatile.Read(ref _top);
+        while ((uint)top != 0)
+        {
+            FuseRequest request = _requests[(uint)top - 1]!;
+            ulong next = Tag(top) | (uint)Volatile.Read(ref request.NextIdle);
+            ulong seen = Interlocked.CompareExchange(ref _top, next, top);
+            if (seen == top)
+            {
+                return request;
+            }
+
+            top = seen;
+        }
+
+        return null;
+    }
+
+    private FuseRequest? TryCreate()
+    {
+        lock (_gate)
+        {
+            if (_count == _requests.Length)
+            {
+                return null;
+            }
+
+            FuseRequest request = new(this, _count, new NativeBuffer(_bufferBytes));
+            _requests[_count] = request;
+
+            // Volatile, after the element: whoever sees the count sees the request.
+            _count++;
+            return request;
+        }
+    }
+}

@@ -1,0 +1,64 @@
+using System.Runtime.CompilerServices;
+using System.Runtime.InteropServices;
+
+[assembly: DisableRuntimeMarshalling]
+
+namespace Linux;
+
+/// <summary>What Tmds.LibC lacks of libc. Names and constants are those of libc.</summary>
+internal static unsafe partial class Interop
+{
+    internal const short POSIX_SPAWN_SETPGROUP = 0x02;
+    internal const short POSIX_SPAWN_SETSIGDEF = 0x04;
+    internal const short POSIX_SPAWN_SETSIGMASK = 0x08;
+
+    /// <summary>Room for posix_spawnattr_t and posix_spawn_file_actions_t (336 and 80 bytes in glibc).</summary>
+    internal const int SpawnStructBytes = 512;
+
+    /// <summary>Room for a sigset_t (128 bytes in glibc and musl).</summary>
+    internal const int SigsetBytes = 128;
+
+    internal const int WNOHANG = 1;
+
+    internal const int SYS_pidfd_open = 434;
+
+    // The posix_spawn family returns the error number instead of setting errno.
+    [LibraryImport("libc")]
+    internal static partial int posix_spawn(int* pid, byte* path, void* actions, void* attributes, byte** argv, byte** envp);
+
+    [LibraryImport("libc")]
+    internal static partial int posix_spawn_file_actions_init(void* actions);
+
+    [LibraryImport("libc")]
+    internal static partial int posix_spawn_file_actions_adddup2(void* actions, int fd, int newFd);
+
+    [LibraryImport("libc")]
+    internal static partial int posix_spawn_file_actions_destroy(void* actions);
+
+    [LibraryImport("libc")]
+    internal static partial int posix_spawnattr_init(void* attributes);
+
+    [LibraryImport("libc")]
+    internal static partial int posix_spawnattr_setflags(void* attributes, short flags);
+
+    [LibraryImport("libc")]
+    internal static partial int posix_spawnattr_setpgroup(void* attributes, int group);
+
+    [LibraryImport("libc")]
+    internal static partial int posix_spawnattr_setsigdefault(void* attributes, void* signals);
+
+    [LibraryImport("libc")]
+    internal static partial int posix_spawnattr_setsigmask(void* attributes, void* signals);
+
+    [LibraryImport("libc")]
+    internal static partial int posix_spawnattr_destroy(void* attributes);
+
+    [LibraryImport("libc")]
+    internal static partial int sigemptyset(void* signals);
+
+    [LibraryImport("libc")]
+    internal static partial int sigaddset(void* signals, int signal);
+
+    [LibraryImport("libc", SetLastError = true)]
+    internal static partial int waitpid(int pid, int* status, int options);
+}

@@ -1,0 +1,209 @@
+using System.Buffers;
+using System.Threading.Tasks.Sources;
+using Linux;
+using Nbd.Protocol;
+
+namespace Nbd;
+
+/// <summary>
+/// One command of <see cref="NbdClient"/>, awaitable and reused. Two parties hold it: the awaiting caller, until it
+/// has the result, and the command on the wire, until its completion. A cancelled command is an orphan: its caller
+/// is gone, so its completion touches no memory of the caller, and only then it is reused.
+/// </summary>
+internal sealed unsafe class CommandOperation : NbdCompletion, IValueTaskSource
+{
+    private readonly NbdClient _client;
+    private ManualResetValueTaskSourceCore<bool> _result = new() { RunContinuationsAsynchronously = true };
+    private NbdCommandType _type;
+    private long _offset;
+    private long _length;
+
+    // Where a READ goes. Only touched by the party that moved _state away from Pending.
+    private Memory<byte> _destination;
+
+    // A WRITE's data; pinned until the completion.
+    private MemoryHandle _pinned;
+    private byte[]? _copy;
+
+    private CancellationTokenRegistration _registration;
+    private int _state;
+    private int _holders;
+
+    internal CommandOperation(NbdClient client)
+    {
+        _client = client;
+    }
+
+    private static class State
+    {
+        internal const int Pending = 0;
+        internal const int Answered = 1;
+        internal const int Cancelled = 2;
+    }
+
+    /// <summary>Sends a READ into <paramref name="destination"/>, which nobody touches after the result.</summary>
+    internal ValueTask ReadAsync(
+        NbdConnectionPool pool, long offset, Memory<byte> destination, CancellationToken cancellationToken)
+    {
+        Begin(NbdCommandType.Read, offset, destination.Length);
+        _destination = destination;
+        Errno error = pool.Read((ulong)offset, (uint)destination.Length, NbdCommandFlags.None, this);
+        return Accepted(error, cancellationToken);
+    }
+
+    /// <summary>Sends a WRITE. The caller may change its data as soon as it has the result.</summary>
+    internal ValueTask WriteAsync(
+        NbdConnectionPool pool,
+        long offset,
+        ReadOnlyMemory<byte> data,
+        NbdCommandFlags flags,
+        CancellationToken cancellationToken)
+    {
+        Begin(NbdCommandType.Write, offset, data.Length);
+        if (cancellationToken.CanBeCanceled)
+        {
+            // An orphan may still be sending when the caller reuses its memory.
+            _copy = ArrayPool<byte>.Shared.Rent(data.Length);
+            data.CopyTo(_copy);
+            _pinned = _copy.AsMemory().Pin();
+        }
+        else
+        {
+            _pinned = data.Pin();
+        }
+
+        Errno error = pool.Write((ulong)offset, (byte*)_pinned.Pointer, (uint)data.Length, flags, this);
+        return Accepted(error, cancellationToken);
+    }
+
+    /// <summary>Sends a command without data.</summary>
+    internal ValueTask RunAsync(
+        NbdConnectionPool pool,
+        NbdCommandType type,
+        long offset,
+        uint length,
+        NbdCommandFlags flags,
+        CancellationToken cancellationToken)
+    {
+        Begin(type, offset, length);
+        Errno error = type switch
+        {
+            NbdCommandType.Flush => pool.Flush(this),
+            NbdCommandType.Trim => pool.Trim((ulong)offset, length, flags, this),
+            NbdCommandType.WriteZeroes => pool.WriteZeroes((ulong)offset, length, flags, this),
+            NbdCommandType.Cache => pool.Cache((ulong)offset, length, this),
+            _ => Errno.EOPNOTSUPP,
+        };
+        return Accepted(error, cancellationToken);
+    }
+
+    /// <inheritdoc/>
+    protected internal override void OnCompleted(Errno outcome, byte* data)
+    {
+        // The wire has let go of the data.
+        _pinned.Dispose();
+        if (Interlocked.CompareExchange(ref _state, State.Answered, State.Pending) == State.Pending)
+        {
+            Answer(outcome, data);
+        }
+
+        Release();
+    }
+
+    ValueTaskSourceStatus IValueTaskSource.GetStatus(short token) => _result.GetStatus(token);
+
+    void IValueTaskSource.OnCompleted(
+        Action<object?> continuation, object? state, short token, ValueTaskSourceOnCompletedFlags flags) =>
+        _result.OnCompleted(continuation, state, token, flags);
+
+    void IValueTaskSource.GetResult(short token)
+    {
+        // Throws for a token of the past, before anything is released.
+        _ = _result.GetStatus(token);
+        // Waits for a running Cancel, so that none meets the next command.
+        _registration.Dispose();
+        try
+        {
+            _result.GetResult(token);
+        }
+        finally
+        {
+            Release();
+        }
+    }
+
+    private void Begin(NbdCommandType type, long offset, long length)
+    {
+        (_type, _offset, _length) = (type, offset, length);
+        (_state, _holders) = (State.Pending, 2);
+    }
+
+    private ValueTask Accepted(Errno error, CancellationToken cancellationToken)
+    {
+        ValueTask task = new(this, _result.Version);
+        if (error != Errno.None)
+        {
+            // No completion will come.
+            OnCompleted(error, null);
+        }
+        else
+        {
+            // Nobody can have the result yet, so this is still the command that was begun.
+            _registration = cancellationToken.UnsafeRegister(
+                static (state, token) => ((CommandOperation)state!).Cancel(token), this);
+        }
+
+        return task;
+    }
+
+    private void Cancel(CancellationToken cancellationToken)
+    {
+        if (Interlocked.CompareExchange(ref _state, State.Cancelled, State.Pending) == State.Pending)
+        {
+            _destination = default;
+            _result.SetException(new OperationCanceledException(cancellationToken));
+        }
+    }
+
+    private void Answer(Errno outcome, byte* data)
+    {
+        try
+        {
+            if (outcome == Errno.None)
+            {
+                if (data is not null)
+                {
+                    new ReadOnlySpan<byte>(data, _destination.Length).CopyTo(_destination.Span);
+                }
+
+                _result.SetResult(true);
+                return;
+            }
+        }
+        catch (ObjectDisposedException e)
+        {
+            // The caller gave its memory away while the command ran. That must not end the receive thread.
+            _result.SetException(e);
+            return;
+        }
+
+        _result.SetException(_client.Failed(_type, _offset, _length, outcome));
+    }
+
+    private void Release()
+    {
+        if (Interlocked.Decrement(ref _holders) > 0)
+        {
+            return;
+        }
+
+        if (_copy is not null)
+        {
+            ArrayPool<byte>.Shared.Return(_copy);
+        }
+
+        (_copy, _destination, _pinned, _registration) = (null, default, default, default);
+        _result.Reset();
+        _client.Recycle(this);
+    }
+}

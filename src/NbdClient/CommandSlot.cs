@@ -1,0 +1,102 @@
+using Linux;
+using Nbd.Protocol;
+
+namespace Nbd;
+
+/// <summary>Where a command is on its way. Sender and receiver move it with compare-and-swap.</summary>
+internal enum SlotState
+{
+    /// <summary>In the free list.</summary>
+    Free,
+
+    /// <summary>Whole on the wire, or about to be: a reply may come.</summary>
+    Sent,
+
+    /// <summary>Only partly sent, or not at all: a reply now is a protocol violation.</summary>
+    Queued,
+
+    /// <summary>Its completion is being called.</summary>
+    Answered,
+}
+
+/// <summary>
+/// One command in flight. Its index and generation are the cookie, so that a late or invented cookie is found out.
+/// The sender fills it under the send lock before the first byte goes out; from then on the receive thread owns it
+/// until it is freed, except for <see cref="NextQueued"/> and <see cref="QueuedBytesSent"/>, which the send lock
+/// guards.
+/// </summary>
+internal sealed unsafe class CommandSlot(int index)
+{
+    private int _state;
+
+    internal int Index { get; } = index;
+
+    internal uint Generation { get; private set; }
+
+    internal NbdCommandType Type { get; private set; }
+
+    internal NbdCommandFlags Flags { get; private set; }
+
+    internal ulong Offset { get; private set; }
+
+    internal uint Length { get; private set; }
+
+    /// <summary>A WRITE's data, which its owner keeps until the completion; null for all others.</summary>
+    internal byte* Payload { get; private set; }
+
+    internal NbdCompletion? Completion { get; private set; }
+
+    /// <summary>The first error that a chunk of the reply reported.</summary>
+    internal Errno Error { get; set; }
+
+    /// <summary>Chunks of the reply that reported an error.</summary>
+    internal int ErrorChunks { get; set; }
+
+    /// <summary>Gathers a READ that is answered in several chunks; null as long as none came.</summary>
+    internal ReadAssembly? Assembly { get; set; }
+
+    /// <summary>Next in the free list; -1 ends it.</summary>
+    internal int NextFree { get; set; } = -1;
+
+    /// <summary>Next in the queue of commands that the socket did not take at once.</summary>
+    internal CommandSlot? NextQueued { get; set; }
+
+    /// <summary>Bytes of header and payload that the socket took.</summary>
+    internal int QueuedBytesSent { get; set; }
+
+    internal ulong Cookie => ((ulong)Generation << 32) | (uint)Index;
+
+    internal SlotState State => (SlotState)Volatile.Read(ref _state);
+
+    /// <summary>Header and payload on the wire, in bytes.</summary>
+    internal int WireBytes => NbdRequest.SizeBytes + (Payload is null ? 0 : (int)Length);
+
+    internal void Fill(
+        NbdCommandType type, NbdCommandFlags flags, ulong offset, uint length, byte* payload, NbdCompletion completion)
+    {
+        Generation++;
+        Type = type;
+        Flags = flags;
+        Offset = offset;
+        Length = length;
+        Payload = payload;
+        Completion = completion;
+        Error = Errno.None;
+        ErrorChunks = 0;
+        QueuedBytesSent = 0;
+        Volatile.Write(ref _state, (int)SlotState.Sent);
+    }
+
+    internal bool TryMove(SlotState from, SlotState to) =>
+        Interlocked.CompareExchange(ref _state, (int)to, (int)from) == (int)from;
+
+    /// <summary>Forgets the command, so that the slot holds on to nobody's memory.</summary>
+    internal void Clear()
+    {
+        Payload = null;
+        Completion = null;
+        Assembly = null;
+        NextQueued = null;
+        Volatile.Write(ref _state, (int)SlotState.Free);
+    }
+}

@@ -1,0 +1,139 @@
+using System.Collections.Concurrent;
+using Linux;
+using Nbd.Protocol;
+
+namespace Nbd;
+
+/// <summary>
+/// An export of an NBD server, to be read and written at any offset. All members are thread-safe; any number of
+/// commands may be in flight at once, and the server may carry them out in any order: two that overlap must not be
+/// in flight together unless all of them read.
+/// <para>
+/// A cancelled command ends at once for its caller, who has its buffers back; whether the server carried it out is
+/// unknown.
+/// </para>
+/// </summary>
+public sealed partial class NbdClient : IAsyncDisposable
+{
+    private readonly NbdConnectionPool _pool;
+    private readonly NbdClientOptions _options;
+    private readonly ConcurrentQueue<CommandOperation> _idle = new();
+    private NbdException? _lost;
+    private int _isDisposed;
+
+    private NbdClient(NbdConnectionPool pool, NbdClientOptions options)
+    {
+        _pool = pool;
+        _options = options;
+        pool.ConnectionLost = reason => Interlocked.CompareExchange(ref _lost, reason, null);
+    }
+
+    /// <summary>What the server said about the export.</summary>
+    public NbdExport Export => _pool.Export;
+
+    /// <summary>The server, as it was named when connecting.</summary>
+    public NbdEndpoint Endpoint => _pool.Endpoint;
+
+    /// <summary>Number of connections that were opened.</summary>
+    public int ConnectionCount => _pool.ConnectionCount;
+
+    /// <summary>Connects to the export that a URI names.</summary>
+    /// <param name="uri">Such as "nbd://localhost/disk" or "nbd+unix:///disk?socket=/run/nbd.sock".</param>
+    /// <param name="options">How; null for the defaults.</param>
+    /// <param name="cancellationToken">Gives up at once.</param>
+    /// <exception cref="NbdException">
+    /// The URI is wrong (EINVAL) or needs what is not supported yet (EOPNOTSUPP); the server cannot be reached
+    /// (ENOENT, ECONNREFUSED, ETIMEDOUT, ...), has no such export (ENOENT), refuses it (EACCES, ...) or breaks the
+    /// protocol (EPROTO).
+    /// </exception>
+    public static Task<NbdClient> ConnectAsync(
+        string uri, NbdClientOptions? options = null, CancellationToken cancellationToken = default)
+    {
+        NbdUri parsed = NbdUri.Parse(uri);
+        return ConnectAsync(parsed.Endpoint, parsed.ExportName, options, cancellationToken);
+    }
+
+    /// <summary>Connects to an export of an endpoint, which is started first if it is a command.</summary>
+    /// <param name="endpoint">The server.</param>
+    /// <param name="exportName">Name of the export; "" is the server's default export.</param>
+    /// <param name="options">How; null for the defaults.</param>
+    /// <param name="cancellationToken">Gives up at once.</param>
+    /// <exception cref="NbdException">As for the overload with a URI.</exception>
+    public static Task<NbdClient> ConnectAsync(
+        NbdEndpoint endpoint,
+        string exportName = "",
+        NbdClientOptions? options = null,
+        CancellationToken cancellationToken = default)
+    {
+        ArgumentNullException.ThrowIfNull(endpoint);
+        ArgumentNullException.ThrowIfNull(exportName);
+        NbdClientOptions chosen = options ?? new NbdClientOptions();
+        // The conversation blocks: it gets a thread of its own for the moment.
+        return Task.Factory.StartNew(
+            () => new NbdClient(
+                NbdConnectionPool.Connect(endpoint, exportName, chosen, cancellationToken), chosen),
+            cancellationToken,
+            TaskCreationOptions.LongRunning,
+            TaskScheduler.Default);
+    }
+
+    /// <summary>
+    /// Waits for the commands in flight, sends a FLUSH if anything was written since the last one, and disconnects.
+    /// A server that was started for us has ended afterwards. No command may be begun any more.
+    /// </summary>
+    /// <exception cref="NbdException">
+    /// What was written last may not be on stable storage. The connections are closed all the same.
+    /// </exception>
+    public async ValueTask DisposeAsync()
+    {
+        if (Interlocked.Exchange(ref _isDisposed, 1) != 0)
+        {
+            return;
+        }
+
+        Errno flushed = await Task.Factory.StartNew(
+            () =>
+            {
+                using (_pool)
+                {
+                    return _pool.Close(_options.CloseTimeout);
+                }
+            },
+            CancellationToken.None,
+            TaskCreationOptions.LongRunning,
+            TaskScheduler.Default).ConfigureAwait(false);
+        if (flushed != Errno.None)
+        {
+            throw Failed(NbdCommandType.Flush, 0, 0, flushed);
+        }
+    }
+
+    /// <summary>The exception for a command that the server or the connection failed.</summary>
+    internal NbdException Failed(NbdCommandType type, long offset, long length, Errno errno)
+    {
+        string what = type == NbdCommandType.Flush
+            ? "FLUSH"
+            : $"{NameOf(type)} of {length} bytes at offset {offset}";
+        NbdException? cause = errno == Errno.EIO ? Volatile.Read(ref _lost) : null;
+        string reason = cause is null ? LinuxException.Describe(errno) : $"connection lost: {cause.Message}";
+        return new NbdException($"{what} on {Endpoint.FormatUri(Export.Name)}: {reason}", errno, cause);
+    }
+
+    internal void Recycle(CommandOperation operation) => _idle.Enqueue(operation);
+
+    private static string NameOf(NbdCommandType type) => type switch
+    {
+        NbdCommandType.Read => "READ",
+        NbdCommandType.Write => "WRITE",
+        NbdCommandType.Trim => "TRIM",
+        NbdCommandType.Cache => "CACHE",
+        NbdCommandType.WriteZeroes => "WRITE_ZEROES",
+        _ => type.ToString(),
+    };
+
+    private CommandOperation TakeOperation()
+    {
+        ObjectDisposedException.ThrowIf(Volatile.Read(ref _isDisposed) != 0, this);
+        return _idle.TryDequeue(out CommandOperation? operation) ? operation : new CommandOperation(this);
+    }
+}

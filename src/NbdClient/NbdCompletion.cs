@@ -1,0 +1,22 @@
+using Linux;
+
+namespace Nbd;
+
+/// <summary>
+/// What happens when a command was answered. The owner of the command derives from it and reuses its objects,
+/// so that a command allocates nothing.
+/// </summary>
+public abstract unsafe class NbdCompletion
+{
+    /// <summary>
+    /// Called exactly once for each accepted command, on the receive thread of its connection. It must not block
+    /// and must not throw.
+    /// </summary>
+    /// <param name="outcome">How the command ended. EIO also stands for a lost connection.</param>
+    /// <param name="data">
+    /// For a READ that succeeded, all of its bytes, in the connection's own memory: valid until this method
+    /// returns, and only to be read, except that the 16 bytes before <paramref name="data"/> may be overwritten
+    /// (a header put there makes one contiguous reply). Null otherwise.
+    /// </param>
+    protected internal abstract void OnCompleted(Errno outcome, byte* data);
+}

@@ -1,0 +1,203 @@
+using Linux;
+using Nbd.Protocol;
+using Tmds.Linux;
+
+namespace Nbd;
+
+/// <content>Sending: at once on the caller's thread, or through the queue when the server does not read.</content>
+internal sealed unsafe partial class NbdConnection
+{
+    // How long a sender waits for room in the socket before it leaves the rest to nbd-tx. A server that reads at
+    // all makes room much sooner, so that a big WRITE costs no thread hop; one that hangs holds a FUSE worker,
+    // which has INTERRUPTs to read, no longer than this.
+    private const int SendPatienceMilliseconds = 100;
+
+    private readonly AutoResetEvent _queueFilled = new(false);
+    private CommandSlot? _queueHead;
+    private CommandSlot? _queueTail;
+    private Thread? _sender;
+
+    private enum SendOutcome
+    {
+        Whole,
+        Part,
+        Broken,
+    }
+
+    private void LimitSends()
+    {
+        // A timeval: seconds and microseconds, both of a machine word.
+        nint* patience = stackalloc nint[] { 0, SendPatienceMilliseconds * 1000 };
+        if (LibC.setsockopt(_fd, LibC.SOL_SOCKET, LibC.SO_SNDTIMEO, patience, 2 * sizeof(nint)) < 0)
+        {
+            throw LinuxException.FromLastError($"{_peer}: set SO_SNDTIMEO");
+        }
+    }
+
+    private void SendLocked(CommandSlot slot)
+    {
+        if (_queueHead is not null)
+        {
+            EnqueueLocked(slot);
+        }
+        else if (TrySend(slot, 0) == SendOutcome.Part)
+        {
+            EnqueueLocked(slot);
+        }
+    }
+
+    /// <summary>
+    /// Sends what the socket takes. A broken socket is left to the receive thread, which completes the command.
+    /// </summary>
+    private SendOutcome TrySend(CommandSlot slot, int flags)
+    {
+        byte* header = stackalloc byte[NbdRequest.SizeBytes];
+        NbdRequest.Encode(
+            new Span<byte>(header, NbdRequest.SizeBytes),
+            slot.Type,
+            slot.Flags,
+            slot.Cookie,
+            slot.Offset,
+            slot.Length);
+        iovec* parts = stackalloc iovec[2];
+        int sent = slot.QueuedBytesSent;
+        int total = slot.WireBytes;
+        int headerLeft = Math.Max(0, NbdRequest.SizeBytes - sent);
+        int payloadSent = Math.Max(0, sent - NbdRequest.SizeBytes);
+        parts[0].iov_base = header + NbdRequest.SizeBytes - headerLeft;
+        parts[0].iov_len = headerLeft;
+        parts[1].iov_base = slot.Payload + payloadSent;
+        parts[1].iov_len = total - NbdRequest.SizeBytes - payloadSent;
+        msghdr message = new() { msg_iov = parts, msg_iovlen = slot.Payload is null ? 1 : 2 };
+        while (true)
+        {
+            int count = (int)LibC.sendmsg(_fd, &message, LibC.MSG_NOSIGNAL | flags);
+            if (count == total - sent)
+            {
+                // The slot may be answered and reused already: not ours any more.
+                return SendOutcome.Whole;
+            }
+
+            if (count >= 0)
+            {
+                slot.QueuedBytesSent = sent + count;
+                return SendOutcome.Part;
+            }
+
+            switch (LinuxException.LastErrno)
+            {
+                case Errno.EINTR:
+                    continue;
+                case Errno.EAGAIN:
+                    return SendOutcome.Part;
+                case Errno errno:
+                    Fail(new NbdException($"send to {_peer}: {LinuxException.Describe(errno)}", Errno.EIO));
+                    return SendOutcome.Broken;
+            }
+        }
+    }
+
+    private void EnqueueLocked(CommandSlot slot)
+    {
+        if (!slot.TryMove(SlotState.Sent, SlotState.Queued))
+        {
+            Fail(Violation("answered a command before it was sent"));
+            return;
+        }
+
+        if (_queueTail is null)
+        {
+            _queueHead = slot;
+        }
+        else
+        {
+            _queueTail.NextQueued = slot;
+        }
+
+        _queueTail = slot;
+        if (_sender is null)
+        {
+            _sender = new Thread(SendQueue) { Name = "nbd-tx", IsBackground = true };
+            _sender.Start();
+        }
+
+        _queueFilled.Set();
+    }
+
+    /// <summary>The thread nbd-tx: sends the queue whenever the socket has room.</summary>
+    private void SendQueue()
+    {
+        while (true)
+        {
+            _queueFilled.WaitOne();
+            while (true)
+            {
+                lock (_sendGate)
+                {
+                    if (_status == Status.Dead)
+                    {
+                        return;
+                    }
+
+                    if (TrySendQueueLocked() != SendOutcome.Part)
+                    {
+                        break;
+                    }
+                }
+
+                pollfd room = new() { fd = _fd, events = LibC.POLLOUT };
+                _ = LibC.poll(&room, 1, -1);
+            }
+        }
+    }
+
+    private SendOutcome TrySendQueueLocked()
+    {
+        while (_queueHead is CommandSlot slot)
+        {
+            // Before the last byte goes out: the reply may be here before sendmsg(2) returns.
+            CommandSlot? next = slot.NextQueued;
+            if (!slot.TryMove(SlotState.Queued, SlotState.Sent))
+            {
+                return SendOutcome.Broken;
+            }
+
+            switch (TrySend(slot, LibC.MSG_DONTWAIT))
+            {
+                case SendOutcome.Whole:
+                    _queueHead = next;
+                    _queueTail = next is null ? null : _queueTail;
+                    break;
+                case SendOutcome.Part:
+                    if (slot.TryMove(SlotState.Sent, SlotState.Queued))
+                    {
+                        return SendOutcome.Part;
+                    }
+
+                    Fail(Violation("answered a command before it was sent"));
+                    return SendOutcome.Broken;
+                default:
+                    return SendOutcome.Broken;
+            }
+        }
+
+        return SendOutcome.Whole;
+    }
+
+    private void SendDisconnectLocked()
+    {
+        byte* header = stackalloc byte[NbdRequest.SizeBytes];
+        NbdRequest.Encode(
+            new Span<byte>(header, NbdRequest.SizeBytes), NbdCommandType.Disconnect, NbdCommandFlags.None, 0, 0, 0);
+        _ = LibC.send(_fd, header, NbdRequest.SizeBytes, LibC.MSG_NOSIGNAL);
+        _ = LibC.shutdown(_fd, LibC.SHUT_WR);
+    }
+
+    private void ClearQueueLocked() => _queueHead = _queueTail = null;
+
+    private void StopSender()
+    {
+        _queueFilled.Set();
+        _sender?.Join();
+    }
+}

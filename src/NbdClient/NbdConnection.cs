@@ -1,0 +1,239 @@
+using Linux;
+using Nbd.Protocol;
+using Tmds.Linux;
+
+namespace Nbd;
+
+/// <summary>
+/// One socket to an NBD server in the transmission phase, with many commands in flight.
+/// <para>
+/// Threads: any thread may send; its command goes out on that thread, under the send lock. One receive thread
+/// (nbd-rx) reads the replies and calls the completions. When the socket takes a command only in part, because the
+/// server does not read, the rest is left to a third thread (nbd-tx), so that no sender is ever held up for long.
+/// </para>
+/// <para>
+/// End: <see cref="Fail"/> notes the first reason and shuts the socket down. That wakes the receive thread, which
+/// alone ends the connection: no command is accepted any more, all that are in flight complete with EIO, the
+/// socket is closed.
+/// </para>
+/// </summary>
+internal sealed unsafe partial class NbdConnection : IDisposable
+{
+    /// <summary>Largest READ of one command, in bytes: the receive buffer holds one whole.</summary>
+    internal const int MaximumReadBytes = 1024 * 1024;
+
+    private readonly SafeFd _socket;
+    private readonly int _fd;
+    private readonly string _peer;
+    private readonly bool _structuredReplies;
+    private readonly Action<NbdConnection, NbdException?> _ended;
+    private readonly CommandSlotTable _slots = new();
+    private readonly ManualResetEventSlim _hasEnded = new();
+    private readonly Thread _receiver;
+
+    // Guards sending on the socket, _status, the queue of unsent commands, and taking slots. The one thing that
+    // blocks under it is the send itself, for at most SendPatience.
+    private readonly Lock _sendGate = new();
+    private Status _status = Status.Active;
+
+    private NbdException? _failure;
+
+    /// <param name="socket">A connected blocking socket after the handshake. Taken over.</param>
+    /// <param name="negotiated">What the handshake agreed on.</param>
+    /// <param name="peer">Names the server in messages.</param>
+    /// <param name="ended">
+    /// Called once, on the receive thread, after the last completion: with the reason, or null when we had asked
+    /// for the end.
+    /// </param>
+    internal NbdConnection(
+        SafeFd socket, NegotiatedConnection negotiated, string peer, Action<NbdConnection, NbdException?> ended)
+    {
+        _socket = socket;
+        _fd = socket.Fd;
+        _peer = peer;
+        _structuredReplies = negotiated.StructuredReplies;
+        _ended = ended;
+        LimitSends();
+        _receiver = new Thread(Receive) { Name = "nbd-rx", IsBackground = true };
+    }
+
+    /// <summary>A connection's lifetime. It only falls.</summary>
+    private enum Status
+    {
+        Active,
+        Closing,
+        Dead,
+    }
+
+    /// <summary>Commands that were sent and not answered yet.</summary>
+    internal int InFlight => _slots.InFlight;
+
+    /// <summary>Called on the receive thread when a FLUSH failed, before its completion.</summary>
+    internal Action? FlushFailed { get; init; }
+
+    /// <summary>Starts to receive. To be called once, before the first command.</summary>
+    internal void Start() => _receiver.Start();
+
+    /// <summary>Sends a command.</summary>
+    /// <param name="type">Any command but DISC.</param>
+    /// <param name="flags">Flags that the export has.</param>
+    /// <param name="offset">First byte.</param>
+    /// <param name="length">Bytes; a READ at most <see cref="MaximumReadBytes"/>.</param>
+    /// <param name="payload">A WRITE's data; must stay as it is until the completion. Null for all others.</param>
+    /// <param name="completion">Told the outcome, if the command was accepted.</param>
+    /// <returns>
+    /// None: accepted, <paramref name="completion"/> will be called once. ENOTCONN: the connection has ended.
+    /// ENOMEM: too many commands in flight. In both cases it will not be called.
+    /// </returns>
+    internal Errno Submit(
+        NbdCommandType type,
+        NbdCommandFlags flags,
+        ulong offset,
+        uint length,
+        byte* payload,
+        NbdCompletion completion)
+    {
+        lock (_sendGate)
+        {
+            if (_status != Status.Active)
+            {
+                return Errno.ENOTCONN;
+            }
+
+            CommandSlot? slot = _slots.Take();
+            if (slot is null)
+            {
+                return Errno.ENOMEM;
+            }
+
+            // Published before the first byte goes out: the reply may be here before sendmsg(2) returns.
+            slot.Fill(type, flags, offset, length, payload, completion);
+            SendLocked(slot);
+            return Errno.None;
+        }
+    }
+
+    /// <summary>
+    /// Ends the connection for a reason. Only the first reason counts. Returns at once; the receive thread
+    /// completes what is in flight with EIO.
+    /// </summary>
+    internal void Fail(NbdException reason)
+    {
+        _ = Interlocked.CompareExchange(ref _failure, reason, null);
+        bool isOpen = false;
+        try
+        {
+            _socket.DangerousAddRef(ref isOpen);
+            _ = LibC.shutdown(_fd, LibC.SHUT_RDWR);
+        }
+        catch (ObjectDisposedException)
+        {
+            // It had ended already.
+        }
+        finally
+        {
+            if (isOpen)
+            {
+                _socket.DangerousRelease();
+            }
+        }
+    }
+
+    /// <summary>
+    /// Leaves politely: DISC, then waits until the server closed its end. With commands in flight, or a server
+    /// that does not answer before <paramref name="deadline"/>, the connection is cut.
+    /// </summary>
+    internal void Close(Deadline deadline)
+    {
+        bool isPolite;
+        lock (_sendGate)
+        {
+            isPolite = _status == Status.Active && InFlight == 0;
+            if (_status == Status.Active)
+            {
+                _status = Status.Closing;
+            }
+
+            if (isPolite)
+            {
+                SendDisconnectLocked();
+            }
+        }
+
+        if (!isPolite || !_hasEnded.Wait(deadline.RemainingMilliseconds))
+        {
+            Fail(new NbdException($"{_peer}: closed by us", Errno.ECANCELED));
+            _hasEnded.Wait();
+        }
+    }
+
+    /// <summary>Cuts the connection if it has not ended, and waits until it has.</summary>
+    public void Dispose()
+    {
+        Close(default);
+        _receiver.Join();
+        _socket.Dispose();
+        _hasEnded.Dispose();
+        _queueFilled.Dispose();
+        _received?.Dispose();
+        _zeroes?.Dispose();
+        while (_idleAssemblies.TryPop(out ReadAssembly? assembly))
+        {
+            assembly.Dispose();
+        }
+    }
+
+    private void Complete(CommandSlot slot, Errno error, byte* data)
+    {
+        // A sender that finds a part of the command unsent after this gives up (EnqueueLocked).
+        if (!slot.TryMove(SlotState.Sent, SlotState.Answered))
+        {
+            throw Violation("answered a command before it was sent");
+        }
+
+        Finish(slot, error, data);
+    }
+
+    private void Finish(CommandSlot slot, Errno error, byte* data)
+    {
+        NbdCompletion completion = slot.Completion!;
+        ReadAssembly? assembly = slot.Assembly;
+        if (slot.Type == NbdCommandType.Flush && error != Errno.None)
+        {
+            FlushFailed?.Invoke();
+        }
+
+        _slots.Free(slot);
+        completion.OnCompleted(error, data);
+        if (assembly is not null)
+        {
+            ReturnAssembly(assembly);
+        }
+    }
+
+    /// <summary>The last thing that the receive thread does.</summary>
+    private void End()
+    {
+        bool wasAsked;
+        lock (_sendGate)
+        {
+            wasAsked = _status == Status.Closing;
+            _status = Status.Dead;
+            ClearQueueLocked();
+        }
+
+        StopSender();
+        foreach (CommandSlot slot in _slots.All)
+        {
+            if (slot.State != SlotState.Free)
+            {
+                Finish(slot, Errno.EIO, null);
+            }
+        }
+
+        // Nobody sends any more: all senders look at _status first.
+        _socket.Dispose();
+        _ended(this, wasAsked ? null : _failure);
+        _hasEnded.Set();
+    }
+}

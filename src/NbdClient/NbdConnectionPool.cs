@@ -1,0 +1,326 @@
+using Linux;
+using Nbd.Protocol;
+
+namespace Nbd;
+
+/// <summary>
+/// The connections of one export, used in turn. This is the level beneath <c>NbdClient</c>: it allocates nothing
+/// per command, splits nothing and checks no ranges; the caller keeps to the limits of <see cref="Export"/>.
+/// Thread-safe.
+/// </summary>
+public sealed unsafe class NbdConnectionPool : IDisposable
+{
+    /// <summary>Largest number of connections that can be asked for.</summary>
+    public const int MaximumConnections = 1024;
+
+    private readonly NbdConnection[] _connections;
+    private readonly CaptiveServer? _captive;
+    private int _turn;
+
+    // Set before each command that changes data and when a FLUSH failed, cleared before each FLUSH: whether one
+    // is due.
+    private volatile bool _isDirty;
+
+    // A connection was lost after a change that no FLUSH had covered: the next FLUSH must not claim success.
+    private int _lostChanges;
+
+    private NbdConnectionPool(NbdEndpoint endpoint, CaptiveServer? captive, NegotiatedConnection first, int connections)
+    {
+        (Endpoint, _captive, Export) = (endpoint, captive, first.Export);
+        _connections = new NbdConnection[connections];
+    }
+
+    /// <summary>The server, as it was named to <see cref="Connect"/>.</summary>
+    public NbdEndpoint Endpoint { get; }
+
+    /// <summary>What the server said about the export.</summary>
+    public NbdExport Export { get; }
+
+    /// <summary>Number of connections that were opened.</summary>
+    public int ConnectionCount => _connections.Length;
+
+    /// <summary>Whether the server was started by us, so that nobody else can be connected to it.</summary>
+    public bool IsCaptive => _captive is not null;
+
+    /// <summary>Largest READ of one command, in bytes: a multiple of the minimum block size.</summary>
+    public int MaximumReadBytes => Math.Min(NbdConnection.MaximumReadBytes, Export.MaximumPayloadBytes);
+
+    /// <summary>Commands that were accepted and did not complete yet.</summary>
+    public int InFlight
+    {
+        get
+        {
+            int sum = 0;
+            foreach (NbdConnection connection in _connections)
+            {
+                sum += connection.InFlight;
+            }
+
+            return sum;
+        }
+    }
+
+    /// <summary>
+    /// Called once for each connection that is lost, with the reason, on the receive thread. Set it before the
+    /// first command.
+    /// </summary>
+    public Action<NbdException>? ConnectionLost { get; set; }
+
+    /// <summary>
+    /// Starts the server if the endpoint says so, and opens the connections: as many as
+    /// <paramref name="options"/> ask for when the export allows more than one, otherwise one.
+    /// </summary>
+    /// <exception cref="NbdException">
+    /// The server cannot be run or reached, or refuses the export; <see cref="NbdException.Errno"/> tells which.
+    /// </exception>
+    public static NbdConnectionPool Connect(
+        NbdEndpoint endpoint, string exportName, NbdClientOptions options, CancellationToken cancellationToken)
+    {
+        CaptiveServer? captive = CaptiveServer.Start(endpoint);
+        NbdConnectionPool? pool = null;
+        try
+        {
+            NbdEndpoint address = captive?.Address ?? endpoint;
+            (SafeFd socket, NegotiatedConnection negotiated) = Open();
+            pool = new NbdConnectionPool(endpoint, captive, negotiated, Connections(negotiated));
+            pool.Add(0, socket, negotiated);
+            for (int i = 1; i < pool.ConnectionCount; i++)
+            {
+                (socket, negotiated) = Open();
+                pool.Add(i, socket, negotiated);
+            }
+
+            return pool;
+
+            int Connections(NegotiatedConnection first) =>
+                first.Export.CanMultiConn && address is not NbdEndpoint.Fd
+                    ? options.Connections ?? Math.Min(4, Math.Max(2, Environment.ProcessorCount / 2))
+                    : 1;
+
+            (SafeFd Socket, NegotiatedConnection Negotiated) Open()
+            {
+                Deadline deadline = Deadline.After(options.ConnectTimeout);
+                SafeFd opened = SocketConnector.Connect(address, deadline, cancellationToken);
+                try
+                {
+                    return (opened, NbdHandshake.Run(
+                        opened, exportName, endpoint.Describe(), deadline, cancellationToken));
+                }
+                catch
+                {
+                    opened.Dispose();
+                    throw;
+                }
+            }
+        }
+        catch (NbdException exception) when (captive is not null)
+        {
+            NbdException explained = captive.Explain(exception);
+            Abandon();
+            throw explained;
+        }
+        catch
+        {
+            Abandon();
+            throw;
+        }
+
+        void Abandon()
+        {
+            if (pool is not null)
+            {
+                pool.Dispose();
+            }
+            else
+            {
+                captive?.Dispose();
+            }
+        }
+    }
+
+    /// <summary>Sends a READ. The completion gets all <paramref name="length"/> bytes or an error.</summary>
+    /// <param name="offset">First byte.</param>
+    /// <param name="length">Bytes, 1 to <see cref="MaximumReadBytes"/>.</param>
+    /// <param name="flags">DF or none.</param>
+    /// <param name="completion">Called once if the result is None, else never.</param>
+    /// <returns>None: accepted. EIO: every connection is lost. ENOMEM: too many commands in flight.</returns>
+    public Errno Read(ulong offset, uint length, NbdCommandFlags flags, NbdCompletion completion) =>
+        Submit(NbdCommandType.Read, flags, offset, length, null, completion);
+
+    /// <summary>Sends a WRITE.</summary>
+    /// <param name="offset">First byte.</param>
+    /// <param name="payload">The data: must stay as it is, and not move, until the completion.</param>
+    /// <param name="length">Bytes, at least 1.</param>
+    /// <param name="flags">FUA or none.</param>
+    /// <param name="completion">Called once if the result is None, else never.</param>
+    /// <returns>As for <see cref="Read"/>.</returns>
+    public Errno Write(ulong offset, byte* payload, uint length, NbdCommandFlags flags, NbdCompletion completion)
+    {
+        _isDirty = true;
+        return Submit(NbdCommandType.Write, flags, offset, length, payload, completion);
+    }
+
+    /// <summary>Sends a WRITE_ZEROES: afterwards the range reads as zeroes.</summary>
+    /// <param name="offset">First byte.</param>
+    /// <param name="length">Bytes, at least 1.</param>
+    /// <param name="flags">FUA, NO_HOLE, FAST_ZERO.</param>
+    /// <param name="completion">Called once if the result is None, else never.</param>
+    /// <returns>As for <see cref="Read"/>.</returns>
+    public Errno WriteZeroes(ulong offset, uint length, NbdCommandFlags flags, NbdCompletion completion)
+    {
+        _isDirty = true;
+        return Submit(NbdCommandType.WriteZeroes, flags, offset, length, null, completion);
+    }
+
+    /// <summary>Sends a TRIM: afterwards nothing is known about the content of the range.</summary>
+    /// <param name="offset">First byte.</param>
+    /// <param name="length">Bytes, at least 1.</param>
+    /// <param name="flags">FUA or none.</param>
+    /// <param name="completion">Called once if the result is None, else never.</param>
+    /// <returns>As for <see cref="Read"/>.</returns>
+    public Errno Trim(ulong offset, uint length, NbdCommandFlags flags, NbdCompletion completion)
+    {
+        _isDirty = true;
+        return Submit(NbdCommandType.Trim, flags, offset, length, null, completion);
+    }
+
+    /// <summary>Sends a CACHE: a hint that the range will be read.</summary>
+    /// <param name="offset">First byte.</param>
+    /// <param name="length">Bytes, at least 1.</param>
+    /// <param name="completion">Called once if the result is None, else never.</param>
+    /// <returns>As for <see cref="Read"/>.</returns>
+    public Errno Cache(ulong offset, uint length, NbdCompletion completion) =>
+        Submit(NbdCommandType.Cache, NbdCommandFlags.None, offset, length, null, completion);
+
+    /// <summary>
+    /// Sends a FLUSH: all commands whose completion was called before are on stable storage when it succeeds, also
+    /// those of other connections (proto.md, "Ordering of messages and writes").
+    /// </summary>
+    /// <param name="completion">Called once if the result is None, else never.</param>
+    /// <returns>
+    /// As for <see cref="Read"/>; EIO also once after a connection was lost with changes that no FLUSH had covered.
+    /// </returns>
+    public Errno Flush(NbdCompletion completion)
+    {
+        if (Interlocked.Exchange(ref _lostChanges, 0) != 0)
+        {
+            return Errno.EIO;
+        }
+
+        _isDirty = false;
+        Errno error = Submit(NbdCommandType.Flush, NbdCommandFlags.None, 0, 0, null, completion);
+        if (error != Errno.None)
+        {
+            _isDirty = true;
+        }
+
+        return error;
+    }
+
+    /// <summary>Cuts all connections: what is in flight completes with EIO, soon.</summary>
+    public void Abort(NbdException reason)
+    {
+        foreach (NbdConnection connection in _connections)
+        {
+            connection.Fail(reason);
+        }
+    }
+
+    /// <summary>
+    /// Ends politely: waits for the commands in flight, sends a FLUSH if anything changed since the last one,
+    /// disconnects, and waits for a server of our own to end. No command may be sent any more.
+    /// </summary>
+    /// <param name="timeout">Time limit; after it, connections are cut and a server of our own is killed.</param>
+    /// <returns>None, or why the last changes may not be on stable storage.</returns>
+    public Errno Close(TimeSpan timeout)
+    {
+        Deadline deadline = Deadline.After(timeout);
+        SpinWait.SpinUntil(() => InFlight == 0, deadline.RemainingMilliseconds);
+        Errno flushed = _isDirty && Export.CanFlush ? FlushAndWait(deadline) : Errno.None;
+        foreach (NbdConnection connection in _connections)
+        {
+            connection.Close(deadline);
+        }
+
+        _captive?.Stop(deadline);
+        return flushed;
+    }
+
+    /// <summary>Cuts what <see cref="Close"/> did not close, and ends a server of our own.</summary>
+    public void Dispose()
+    {
+        foreach (NbdConnection? connection in _connections)
+        {
+            connection?.Dispose();
+        }
+
+        _captive?.Dispose();
+    }
+
+    private Errno Submit(
+        NbdCommandType type, NbdCommandFlags flags, ulong offset, uint length, byte* payload, NbdCompletion completion)
+    {
+        uint turn = (uint)Interlocked.Increment(ref _turn);
+        for (int i = 0; i < _connections.Length; i++)
+        {
+            NbdConnection connection = _connections[(turn + (uint)i) % (uint)_connections.Length];
+            Errno error = connection.Submit(type, flags, offset, length, payload, completion);
+            if (error != Errno.ENOTCONN)
+            {
+                return error;
+            }
+        }
+
+        return Errno.EIO;
+    }
+
+    private Errno FlushAndWait(Deadline deadline)
+    {
+        WaitingCompletion waiting = new();
+        Errno error = Flush(waiting);
+        return error == Errno.None ? waiting.Wait(deadline) : error;
+    }
+
+    private void Add(int index, SafeFd socket, NegotiatedConnection negotiated)
+    {
+        if (negotiated.Export != Export)
+        {
+            socket.Dispose();
+            throw new NbdException(
+                $"{Endpoint}: connection {index + 1} found another export than the first one "
+                + $"({negotiated.Export.SizeBytes} instead of {Export.SizeBytes} bytes, or other flags); "
+                + "use one connection (-C 1)",
+                Errno.EIO);
+        }
+
+        _connections[index] = new NbdConnection(socket, negotiated, Endpoint.Describe(), OnEnded)
+        {
+            FlushFailed = () => _isDirty = true,
+        };
+        _connections[index].Start();
+    }
+
+    private void OnEnded(NbdConnection connection, NbdException? reason)
+    {
+        if (reason is not null)
+        {
+            if (_isDirty)
+            {
+                Volatile.Write(ref _lostChanges, 1);
+            }
+
+            ConnectionLost?.Invoke(reason);
+        }
+    }
+
+    /// <summary>Lets one thread wait for one command.</summary>
+    private sealed class WaitingCompletion : NbdCompletion
+    {
+        private readonly TaskCompletionSource<Errno> _outcome = new();
+
+        internal Errno Wait(Deadline deadline) =>
+            _outcome.Task.Wait(deadline.RemainingMilliseconds) ? _outcome.Task.Result : Errno.ETIMEDOUT;
+
+        protected internal override void OnCompleted(Errno outcome, byte* data) => _outcome.SetResult(outcome);
+    }
+}

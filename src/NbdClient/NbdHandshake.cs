@@ -1,0 +1,250 @@
+using System.Buffers.Binary;
+using System.Text;
+using Linux;
+using Nbd.Protocol;
+
+namespace Nbd;
+
+/// <summary>
+/// The handshake of one connection (proto.md, "Handshake phase"), as one linear conversation. Everything that the
+/// server sends is checked before it is used.
+/// </summary>
+internal sealed partial class NbdHandshake
+{
+    private readonly HandshakeChannel _channel;
+    private readonly string _peer;
+    private readonly string _exportName;
+    private readonly byte[] _exportNameUtf8;
+    private readonly byte[] _buffer = new byte[NbdOptionRequest.MaximumBytes];
+    // Whether an option may be sent now: fixed newstyle, and the last option was answered to its end.
+    private bool _mayHaggle;
+
+    private NbdHandshake(HandshakeChannel channel, string exportName, string peer)
+    {
+        _channel = channel;
+        _peer = peer;
+        _exportName = exportName;
+        _exportNameUtf8 = EncodeExportName(exportName);
+    }
+
+    /// <summary>
+    /// Leads a connected stream socket from the server's greeting into the transmission phase. When it fails, the
+    /// socket was shut down; closing it is the caller's part in any case.
+    /// </summary>
+    /// <param name="socket">Not used by anyone else meanwhile.</param>
+    /// <param name="exportName">Name of the export; "" is the server's default export.</param>
+    /// <param name="peerDescription">Begins the messages of exceptions.</param>
+    /// <param name="deadline">For all of it.</param>
+    /// <param name="cancellationToken">Ends it at once.</param>
+    /// <exception cref="NbdException">
+    /// The server refused (ENOENT: no such export; EOPNOTSUPP: it needs what is not supported; EACCES, EINVAL,
+    /// ESHUTDOWN), went away (ECONNRESET), was silent (ETIMEDOUT) or broke the protocol (EPROTO).
+    /// </exception>
+    /// <exception cref="OperationCanceledException">The token was cancelled.</exception>
+    internal static NegotiatedConnection Run(
+        SafeFd socket,
+        string exportName,
+        string peerDescription,
+        Deadline deadline,
+        CancellationToken cancellationToken)
+    {
+        using HandshakeChannel channel = new(socket, peerDescription, deadline, cancellationToken);
+        NbdHandshake handshake = new(channel, exportName, peerDescription);
+        bool agreed = false;
+        try
+        {
+            NegotiatedConnection connection = handshake.Greet();
+            agreed = true;
+            return connection;
+        }
+        finally
+        {
+            if (!agreed)
+            {
+                handshake.Leave();
+            }
+        }
+    }
+
+    private static byte[] EncodeExportName(string exportName)
+    {
+        byte[] utf8 = Encoding.UTF8.GetBytes(exportName);
+        if (utf8.Length > NbdLimits.MaximumStringBytes)
+        {
+            throw new NbdException(
+                $"the export name has {utf8.Length} bytes; NBD allows {NbdLimits.MaximumStringBytes}",
+                Errno.ENAMETOOLONG);
+        }
+
+        if (utf8.AsSpan().Contains((byte)0))
+        {
+            throw new NbdException("the export name holds a NUL byte, which NBD does not allow", Errno.EINVAL);
+        }
+
+        return utf8;
+    }
+
+    private NegotiatedConnection Greet()
+    {
+        _channel.Phase = "waiting for its greeting";
+        Span<byte> magic = stackalloc byte[NbdGreeting.MagicBytes];
+        // The first half alone tells an NBD server from one that says less than 16 bytes and waits.
+        _channel.Receive(magic[..8]);
+        if (BinaryPrimitives.ReadUInt64BigEndian(magic) != NbdMagic.Init)
+        {
+            throw NotAnNbdServer(magic[..8]);
+        }
+
+        _channel.Receive(magic[8..]);
+        return BinaryPrimitives.ReadUInt64BigEndian(magic[8..]) switch
+        {
+            NbdMagic.Oldstyle => GreetOldstyle(),
+            NbdMagic.Option => GreetNewstyle(),
+            _ => throw NotAnNbdServer(magic),
+        };
+    }
+
+    private NegotiatedConnection GreetOldstyle()
+    {
+        Span<byte> rest = stackalloc byte[NbdGreeting.OldstyleBytes];
+        _channel.Receive(rest);
+        NbdExportInfo info = NbdGreeting.DecodeOldstyle(rest, out ushort globalFlags);
+        if (globalFlags != 0)
+        {
+            throw Violation($"its oldstyle greeting has the reserved flags 0x{globalFlags:x4}");
+        }
+
+        if (_exportName.Length > 0)
+        {
+            throw new NbdException(
+                $"{_peer}: no export named '{PrintableText.From(_exportName)}': the server speaks the oldstyle "
+                + "protocol and has a single export without a name; leave the export name out",
+                Errno.ENOENT);
+        }
+
+        return new NegotiatedConnection(MakeExport(info, structuredReplies: false), StructuredReplies: false);
+    }
+
+    private NegotiatedConnection GreetNewstyle()
+    {
+        Span<byte> wire = stackalloc byte[NbdGreeting.ClientFlagsBytes];
+        _channel.Receive(wire[..NbdGreeting.ServerFlagsBytes]);
+        // A bit that the server did not send must not be answered: it would have to drop us.
+        NbdHandshakeFlags flags = NbdGreeting.DecodeServerFlags(wire)
+            & (NbdHandshakeFlags.FixedNewstyle | NbdHandshakeFlags.NoZeroes);
+        NbdGreeting.EncodeClientFlags(wire, flags);
+        _channel.Phase = "sending the client flags";
+        _channel.Send(wire);
+
+        bool zeroes = !flags.HasFlag(NbdHandshakeFlags.NoZeroes);
+        if (!flags.HasFlag(NbdHandshakeFlags.FixedNewstyle))
+        {
+            return new NegotiatedConnection(EnterByExportName(zeroes, false), StructuredReplies: false);
+        }
+
+        _mayHaggle = true;
+        bool structuredReplies = RequestStructuredReplies();
+        NbdExport export = Go(structuredReplies) ?? EnterByExportName(zeroes, structuredReplies);
+        return new NegotiatedConnection(export, structuredReplies);
+    }
+
+    /// <summary>EXPORT_NAME: it has no error reply, the server can only hang up.</summary>
+    private NbdExport EnterByExportName(bool zeroes, bool structuredReplies)
+    {
+        _channel.Phase = "waiting for the answer to NBD_OPT_EXPORT_NAME";
+        _mayHaggle = false;
+        _channel.Send(_buffer.AsSpan(0, NbdOptionRequest.EncodeExportName(_buffer, _exportNameUtf8)));
+        Span<byte> wire = stackalloc byte[NbdGreeting.ExportNameReplyBytes];
+        try
+        {
+            _channel.Receive(wire);
+        }
+        catch (NbdException e) when (e.Errno is Errno.ECONNRESET or Errno.EPIPE)
+        {
+            throw new NbdException(
+                $"{_peer}: the server refused {ExportInWords()} by closing the connection; it has no other way "
+                + "to say that the export does not exist or that we may not use it",
+                Errno.ENOENT);
+        }
+
+        NbdExport export = MakeExport(NbdExportInfo.Decode(wire), structuredReplies);
+        if (zeroes)
+        {
+            _channel.Skip(NbdGreeting.ExportNameZeroesBytes);
+        }
+
+        return export;
+    }
+
+    private NbdExport MakeExport(NbdExportInfo info, bool structuredReplies)
+    {
+        if (info.SizeBytes > NbdLimits.MaximumExportBytes)
+        {
+            throw new NbdException(
+                $"{_peer}: the server gives {ExportInWords()} a size of {info.SizeBytes} bytes; "
+                + $"at most {NbdLimits.MaximumExportBytes} (2^63-1) can be used",
+                Errno.EFBIG);
+        }
+
+        if (!info.Flags.HasFlag(NbdTransmissionFlags.HasFlags))
+        {
+            throw Violation(
+                $"its transmission flags 0x{(ushort)info.Flags:x4} for {ExportInWords()} lack NBD_FLAG_HAS_FLAGS");
+        }
+
+        return new NbdExport
+        {
+            Name = _exportName,
+            SizeBytes = (long)info.SizeBytes,
+            Flags = UsableFlags(info.Flags, structuredReplies),
+        };
+    }
+
+    private static NbdTransmissionFlags UsableFlags(NbdTransmissionFlags flags, bool structuredReplies)
+    {
+        flags &= NbdTransmissionFlags.HasFlags
+            | NbdTransmissionFlags.ReadOnly
+            | NbdTransmissionFlags.SendFlush
+            | NbdTransmissionFlags.SendForceUnitAccess
+            | NbdTransmissionFlags.Rotational
+            | NbdTransmissionFlags.SendTrim
+            | NbdTransmissionFlags.SendWriteZeroes
+            | NbdTransmissionFlags.SendDontFragment
+            | NbdTransmissionFlags.CanMultiConn
+            | NbdTransmissionFlags.SendCache
+            | NbdTransmissionFlags.SendFastZero;
+        if (!structuredReplies)
+        {
+            flags &= ~NbdTransmissionFlags.SendDontFragment;
+        }
+
+        if (!flags.HasFlag(NbdTransmissionFlags.SendWriteZeroes))
+        {
+            flags &= ~NbdTransmissionFlags.SendFastZero;
+        }
+
+        return flags;
+    }
+
+    /// <summary>ABORT where that is possible (its answer is not waited for), then the end of the connection.</summary>
+    private void Leave()
+    {
+        if (_mayHaggle)
+        {
+            _channel.SendWithoutWaiting(_buffer.AsSpan(0, NbdOptionRequest.Encode(_buffer, NbdOption.Abort)));
+        }
+
+        _channel.Shutdown();
+    }
+
+    private string ExportInWords() => _exportName.Length == 0
+        ? "the default export"
+        : $"export '{PrintableText.From(_exportName)}'";
+
+    private NbdProtocolException Violation(string what) =>
+        new($"{_peer}: the server broke the NBD protocol: {what}");
+
+    private NbdProtocolException NotAnNbdServer(ReadOnlySpan<byte> magic) => new(
+        $"{_peer} is not an NBD server: its first bytes are 0x{Convert.ToHexStringLower(magic)} "
+        + $"('{PrintableText.From(magic)}')");
+}

@@ -1,0 +1,122 @@
+using System.Runtime.CompilerServices;
+using Linux;
+using Tmds.Linux;
+
+namespace Nbd;
+
+/// <summary>
+/// The bytes that a connection received and has not used yet. A reply's header and data always lie one after the
+/// other, so that whoever gets the data can put its own header before it. Used by the receive thread alone.
+/// </summary>
+internal sealed unsafe class ReceiveBuffer : IDisposable
+{
+    // Small replies: as many as came per recv(2). Missing data of at least this size: exactly that, in one call.
+    private const int LookAheadBytes = 64 * 1024;
+
+    private readonly int _socket;
+    private readonly string _peer;
+    private readonly NativeBuffer _memory;
+    private int _start;
+    private int _end;
+
+    /// <param name="socket">A socket that outlives this object.</param>
+    /// <param name="peer">Names the server in messages.</param>
+    /// <param name="maximumBytes">The most that is ever asked of <see cref="TryFill"/>.</param>
+    internal ReceiveBuffer(int socket, string peer, int maximumBytes)
+    {
+        _socket = socket;
+        _peer = peer;
+        _memory = new NativeBuffer(maximumBytes + (2 * LookAheadBytes));
+    }
+
+    /// <summary>The first byte not used yet. <see cref="TryFill"/> may move it.</summary>
+    internal byte* Start => _memory.Start + _start;
+
+    internal int Available => _end - _start;
+
+    /// <summary>Waits until at least <paramref name="needed"/> bytes are there, one after the other.</summary>
+    /// <returns>False when the server closed the connection before.</returns>
+    /// <exception cref="NbdException">recv(2) failed.</exception>
+    internal bool TryFill(int needed)
+    {
+        if (Available >= needed)
+        {
+            return true;
+        }
+
+        if (Available == 0)
+        {
+            _start = _end = 0;
+        }
+        else if (_start + needed > _memory.Length)
+        {
+            Buffer.MemoryCopy(Start, _memory.Start, _memory.Length, Available);
+            (_start, _end) = (0, Available);
+        }
+
+        while (Available < needed)
+        {
+            int missing = needed - Available;
+            int wanted = Math.Min(Math.Max(missing, LookAheadBytes), _memory.Length - _end);
+            int received = Receive(_memory.Start + _end, wanted, missing);
+            if (received == 0)
+            {
+                return false;
+            }
+
+            _end += received;
+        }
+
+        return true;
+    }
+
+    /// <summary>Marks bytes as used. They stay readable until the next <see cref="TryFill"/>.</summary>
+    internal void Consume(int count) => _start += count;
+
+    /// <summary>
+    /// Moves the next <paramref name="count"/> bytes to <paramref name="destination"/>; what did not come yet is
+    /// received right there.
+    /// </summary>
+    /// <returns>False when the server closed the connection before.</returns>
+    /// <exception cref="NbdException">recv(2) failed.</exception>
+    internal bool TryReceiveInto(byte* destination, int count)
+    {
+        int buffered = Math.Min(count, Available);
+        Buffer.MemoryCopy(Start, destination, count, buffered);
+        Consume(buffered);
+        while (buffered < count)
+        {
+            int received = Receive(destination + buffered, count - buffered, count - buffered);
+            if (received == 0)
+            {
+                return false;
+            }
+
+            buffered += received;
+        }
+
+        return true;
+    }
+
+    public void Dispose() => _memory.Dispose();
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private int Receive(byte* destination, int wanted, int missing)
+    {
+        int flags = missing == wanted ? LibC.MSG_WAITALL : 0;
+        while (true)
+        {
+            int received = (int)LibC.recv(_socket, destination, wanted, flags);
+            if (received >= 0)
+            {
+                return received;
+            }
+
+            Errno errno = LinuxException.LastErrno;
+            if (errno != Errno.EINTR)
+            {
+                throw new NbdException($"receive from {_peer}: {LinuxException.Describe(errno)}", Errno.EIO);
+            }
+        }
+    }
+}

@@ -1,0 +1,132 @@
+using System.CommandLine;
+using System.Globalization;
+using Nbd;
+
+namespace NbdFuse;
+
+/// <summary>
+/// The command line: <see cref="OptionTable"/> cuts off what belongs to the source, System.CommandLine reads the
+/// options before it.
+/// </summary>
+internal static class CommandLine
+{
+    private static readonly Option<int?> s_connections = Number(OptionTable.Connections, 1, 1024);
+    private static readonly Option<int?> s_connectTimeout = Number(OptionTable.ConnectTimeout, 1, 86400);
+    private static readonly Option<bool> s_debug = Flag(OptionTable.Debug);
+    private static readonly Option<string?> s_export = Text(OptionTable.Export);
+    private static readonly Option<bool> s_fuseHelp = Flag(OptionTable.FuseHelp);
+    private static readonly Option<string[]> s_fuseOption = new(OptionTable.FuseOption.Names[0])
+    {
+        AllowMultipleArgumentsPerToken = false,
+    };
+
+    private static readonly Option<bool> s_help = Flag(OptionTable.Help);
+    private static readonly Option<bool> s_longOptions = Flag(OptionTable.LongOptions);
+    private static readonly Option<string?> s_pidFile = Text(OptionTable.PidFile);
+    private static readonly Option<bool> s_readOnly = Flag(OptionTable.ReadOnly);
+    private static readonly Option<bool> s_shortOptions = Flag(OptionTable.ShortOptions);
+    private static readonly Option<bool> s_singleThreaded = Flag(OptionTable.SingleThreaded);
+    private static readonly Option<bool> s_verbose = Flag(OptionTable.Verbose);
+    private static readonly Option<bool> s_version = Flag(OptionTable.Version);
+
+    /// <summary>
+    /// Reads the command line. Null when it asked for a text that <paramref name="output"/> got.
+    /// </summary>
+    /// <exception cref="UsageException">The command line is wrong.</exception>
+    internal static Invocation? Parse(string[] arguments, TextWriter output, Action<string> warn)
+    {
+        (List<string> options, List<string> operands) = OptionTable.Split(arguments);
+        ParseResult parsed = Root().Parse(options, new ParserConfiguration
+        {
+            EnablePosixBundling = false,
+            ResponseFileTokenReplacer = null,
+        });
+        if (parsed.Errors.Count > 0)
+        {
+            throw new UsageException(parsed.Errors[0].Message);
+        }
+
+        if (TextAskedFor(parsed) is string text)
+        {
+            output.WriteLine(text);
+            return null;
+        }
+
+        if (operands.Count == 0)
+        {
+            throw new UsageException("no mountpoint given (try 'nbdfuse --help')");
+        }
+
+        (NbdEndpoint endpoint, string? exportName) = SourceArguments.Parse(operands.Skip(1).ToList(), warn);
+        string? exportOption = parsed.GetValue(s_export);
+        if (exportName is not null && exportOption is not null)
+        {
+            throw new UsageException("--export is for sources without a URI: write the name into the URI instead");
+        }
+
+        NbdClientOptions client = new() { Connections = parsed.GetValue(s_connections) };
+        return new Invocation
+        {
+            Mountpoint = operands[0],
+            Endpoint = endpoint,
+            ExportName = exportName ?? exportOption ?? "",
+            Client = parsed.GetValue(s_connectTimeout) is int seconds
+                ? client with { ConnectTimeout = TimeSpan.FromSeconds(seconds) }
+                : client,
+            Fuse = FuseOptions.Parse(parsed.GetValue(s_fuseOption) ?? []),
+            PidFile = parsed.GetValue(s_pidFile),
+            ReadOnly = parsed.GetValue(s_readOnly),
+            SingleThreaded = parsed.GetValue(s_singleThreaded),
+            Verbose = parsed.GetValue(s_verbose) || parsed.GetValue(s_debug),
+            Debug = parsed.GetValue(s_debug),
+        };
+    }
+
+    private static string? TextAskedFor(ParseResult parsed)
+    {
+        if (parsed.GetValue(s_help))
+        {
+            return HelpText.Usage;
+        }
+
+        if (parsed.GetValue(s_fuseHelp))
+        {
+            return HelpText.FuseOptions;
+        }
+
+        if (parsed.GetValue(s_version))
+        {
+            return HelpText.Version;
+        }
+
+        return parsed.GetValue(s_longOptions) || parsed.GetValue(s_shortOptions)
+            ? string.Join('\n', OptionTable.Names(isLong: parsed.GetValue(s_longOptions)))
+            : null;
+    }
+
+    private static Command Root() => new("nbdfuse")
+    {
+        s_connections, s_connectTimeout, s_debug, s_export, s_fuseHelp, s_fuseOption, s_help, s_longOptions,
+        s_pidFile, s_readOnly, s_shortOptions, s_singleThreaded, s_verbose, s_version,
+    };
+
+    private static Option<bool> Flag(OptionForm form) => new(form.Names[0], form.Names[1..]);
+
+    private static Option<string?> Text(OptionForm form) => new(form.Names[0], form.Names[1..]);
+
+    private static Option<int?> Number(OptionForm form, int minimum, int maximum) => new(form.Names[0], form.Names[1..])
+    {
+        CustomParser = result =>
+        {
+            string text = result.Tokens[0].Value;
+            if (int.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out int number)
+                && number >= minimum && number <= maximum)
+            {
+                return number;
+            }
+
+            result.AddError($"{form.Names[0]} must be a number from {minimum} to {maximum}, not '{text}'");
+            return null;
+        },
+    };
+}

@@ -1,0 +1,120 @@
+using Fuse;
+using Linux;
+using Nbd.Protocol;
+using Tmds.Linux;
+
+namespace NbdFuse;
+
+/// <content>
+/// READ, WRITE and FSYNC. Each is one NBD command where it fits into one; then nothing here allocates, and the
+/// reply goes out from <see cref="ExportOperation"/> on the receive thread.
+/// </content>
+internal sealed unsafe partial class ExportFileSystem
+{
+    private int _unalignedWarnings;
+
+    /// <inheritdoc/>
+    protected override void Read(FuseRequest request, ulong handle, ulong offset, uint size)
+    {
+        if (offset >= _size || size == 0)
+        {
+            request.ReplyEmpty();
+            return;
+        }
+
+        uint length = (uint)Math.Min(size, _size - offset);
+        if (!IsAligned(offset, length))
+        {
+            ReplyUnaligned(request, offset, length);
+        }
+        else if (length <= _maximumRead)
+        {
+            ExportOperation operation = ExportOperation.For(request, ExportOperation.Kind.Read, length);
+            Errno error = _pool.Read(offset, length, NbdCommandFlags.None, operation);
+            ReplyUnlessAccepted(request, error);
+        }
+        else
+        {
+            CommandSeries.Start(
+                request, ExportOperation.Kind.Read, length, _series.Read(offset, length, (nint)request.DataBuffer));
+        }
+    }
+
+    /// <inheritdoc/>
+    protected override void Write(
+        FuseRequest request, ulong handle, ulong offset, byte* payload, uint length, uint openFlags)
+    {
+        if (_options.ReadOnly)
+        {
+            request.ReplyError(Errno.EROFS);
+            return;
+        }
+
+        if (offset >= _size)
+        {
+            request.ReplyError(Errno.ENOSPC);
+            return;
+        }
+
+        length = (uint)Math.Min(length, _size - offset);
+        if (!IsAligned(offset, length))
+        {
+            ReplyUnaligned(request, offset, length);
+            return;
+        }
+
+        _file.TouchModified();
+
+        // Of a file that the kernel caches it asks for durability with an FSYNC of its own.
+        bool mustBeDurable = _options.DirectIo && (openFlags & LibC.O_DSYNC) != 0;
+        if (length <= _maximumWrite && (!mustBeDurable || _pool.Export.CanForceUnitAccess))
+        {
+            NbdCommandFlags flags = mustBeDurable ? NbdCommandFlags.ForceUnitAccess : NbdCommandFlags.None;
+            ExportOperation operation = ExportOperation.For(request, ExportOperation.Kind.Write, length);
+            ReplyUnlessAccepted(request, _pool.Write(offset, payload, length, flags, operation));
+        }
+        else
+        {
+            CommandSeries.Start(
+                request,
+                ExportOperation.Kind.Write,
+                length,
+                _series.Write(offset, (nint)payload, length, mustBeDurable));
+        }
+    }
+
+    /// <inheritdoc/>
+    protected override void Fsync(FuseRequest request, ulong handle, bool dataOnly)
+    {
+        if (_options.ReadOnly || !_pool.Export.CanFlush)
+        {
+            request.ReplyEmpty();
+            return;
+        }
+
+        // The kernel has seen the replies to all WRITEs that this covers (proto.md, "Ordering").
+        ReplyUnlessAccepted(request, _pool.Flush(ExportOperation.For(request, ExportOperation.Kind.Empty, 0)));
+    }
+
+    private static void ReplyUnlessAccepted(FuseRequest request, Errno error)
+    {
+        if (error != Errno.None)
+        {
+            request.ReplyError(FileErrno.From(error));
+        }
+    }
+
+    private bool IsAligned(ulong offset, ulong length) => ((offset | length) & (_minimumBlock - 1)) == 0;
+
+    private void ReplyUnaligned(FuseRequest request, ulong offset, ulong length)
+    {
+        if (Interlocked.Exchange(ref _unalignedWarnings, 1) == 0)
+        {
+            _warn(
+                $"{request.Opcode} of {length} bytes at {offset}: the server takes only multiples of {_minimumBlock} "
+                + "bytes; programs get EINVAL (use O_DIRECT with aligned buffers, or a server without such a limit)");
+        }
+
+        request.ReplyError(Errno.EINVAL);
+    }
+}

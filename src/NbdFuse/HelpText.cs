@@ -1,0 +1,66 @@
+using System.Reflection;
+
+namespace NbdFuse;
+
+/// <summary>The texts that the command line can ask for.</summary>
+internal static class HelpText
+{
+    internal const string Usage = """
+
+        Show an NBD export as an ordinary file:
+
+            nbdfuse [-C N|--connections N] [-d] [-o FUSE-OPTION] [-P PIDFILE]
+                    [-r] [-s] [-v] [--connect-timeout SECONDS]
+                    MOUNTPOINT[/FILENAME] URI
+
+        Other sources:
+
+            nbdfuse MOUNTPOINT[/FILENAME] [ CMD [ARGS ...] ]
+            nbdfuse MOUNTPOINT[/FILENAME] --socket-activation CMD [ARGS ...]
+            nbdfuse MOUNTPOINT[/FILENAME] --command CMD [ARGS ...]
+            nbdfuse MOUNTPOINT[/FILENAME] --fd N
+            nbdfuse MOUNTPOINT[/FILENAME] --tcp HOST PORT
+            nbdfuse MOUNTPOINT[/FILENAME] --unix SOCKET
+
+            With these, --export NAME before the mountpoint names the export.
+
+        To unmount:
+
+            fusermount3 -u MOUNTPOINT
+
+        Other options:
+
+            nbdfuse --help
+            nbdfuse --fuse-help
+            nbdfuse -V|--version
+
+        Please read the nbdfuse(1) manual page for full usage.
+
+        """;
+
+    internal const string FuseOptions = """
+        FUSE options (-o NAME[=VALUE], repeated or separated by commas):
+
+            allow_other            all users may use the file, as its mode allows
+            auto_unmount           unmount also when nbdfuse is killed
+            default_permissions    the kernel checks file modes (always on)
+            fsname=NAME            source of the mount (default: the NBD URI)
+            subtype=NAME           type of the mount after "fuse." (default: nbdfuse)
+            uid=N, gid=N           owner of the file (default: who runs nbdfuse)
+            umask=OCTAL            permissions to take away from the file
+            max_read=BYTES         largest read request
+            kernel_cache           keep cached data when the file is opened again
+            direct_io              do not cache data in the kernel
+            attr_timeout=SECONDS   how long the kernel may remember attributes
+            entry_timeout=SECONDS  how long the kernel may remember names
+            clone_fd               one /dev/fuse descriptor for each thread
+            max_threads=N          threads that read requests
+            ro, rw                 read-only or not
+            [no]suid, [no]dev, [no]exec, [no]atime, sync, async, dirsync
+                                   as for mount(8)
+        """;
+
+    internal static string Version =>
+        $"nbdfuse {typeof(HelpText).Assembly.GetCustomAttribute<AssemblyInformationalVersionAttribute>()
+            ?.InformationalVersion.Split('+')[0]}";
+}

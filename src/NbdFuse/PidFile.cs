@@ -1,0 +1,49 @@
+using System.Globalization;
+
+namespace NbdFuse;
+
+/// <summary>
+/// The file that tells scripts that the mounted file is usable. It appears whole or not at all, and goes with us.
+/// </summary>
+internal sealed class PidFile : IDisposable
+{
+    private readonly string _path;
+    private readonly string _draft;
+    private bool _isPublished;
+
+    private PidFile(string path, string draft)
+    {
+        (_path, _draft) = (path, draft);
+    }
+
+    /// <summary>Finds out, before anything is mounted, whether the file can be written.</summary>
+    /// <exception cref="UsageException">It cannot.</exception>
+    internal static PidFile Prepare(string path)
+    {
+        string absolute = Path.GetFullPath(path);
+        string draft = $"{absolute}.{Environment.ProcessId}";
+        try
+        {
+            if (Directory.Exists(absolute))
+            {
+                throw new IOException("it is a directory");
+            }
+
+            File.WriteAllText(draft, Environment.ProcessId.ToString(CultureInfo.InvariantCulture) + "\n");
+            return new PidFile(absolute, draft);
+        }
+        catch (Exception exception) when (exception is IOException or UnauthorizedAccessException)
+        {
+            throw new UsageException($"cannot write the pidfile {path}: {exception.Message}");
+        }
+    }
+
+    /// <summary>The mounted file is usable now.</summary>
+    internal void Publish()
+    {
+        File.Move(_draft, _path, overwrite: true);
+        _isPublished = true;
+    }
+
+    public void Dispose() => File.Delete(_isPublished ? _path : _draft);
+}

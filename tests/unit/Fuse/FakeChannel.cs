@@ -1,0 +1,120 @@
+using System.Collections.Concurrent;
+using System.Globalization;
+using Fuse;
+using Linux;
+
+namespace UnitTests.FuseTests;
+
+/// <summary>Keeps the replies instead of a kernel.</summary>
+internal sealed unsafe class FakeChannel : FuseChannel
+{
+    public ConcurrentQueue<byte[]> Replies { get; } = new();
+
+    public Errno Result { get; set; }
+
+    /// <summary>The replies in hexadecimal digits, oldest first; taken out.</summary>
+    public string[] Take()
+    {
+        List<string> taken = [];
+        while (Replies.TryDequeue(out byte[]? reply))
+        {
+            taken.Add(Convert.ToHexStringLower(reply));
+        }
+
+        return [.. taken];
+    }
+
+    internal override Errno Send(byte* frame, uint length)
+    {
+        Replies.Enqueue(new ReadOnlySpan<byte>(frame, (int)length).ToArray());
+        return Result;
+    }
+}
+
+/// <summary>A dispatcher between a file system and fake channels, fed with bytes as the kernel sends them.</summary>
+internal sealed unsafe class FakeKernel : IDisposable
+{
+    private readonly FuseDispatcher _dispatcher;
+
+    public FakeKernel(FuseFileSystem fileSystem, int bound = 64)
+    {
+        FuseWarnings warnings = new(Warnings.Enqueue);
+        Pool = new FuseRequestPool(64 << 10, new FuseReplySender(warnings, null), bound);
+        _dispatcher = new FuseDispatcher(fileSystem, Pool, warnings, null, [Channel, OtherChannel]);
+    }
+
+    public FakeChannel Channel { get; } = new();
+
+    public FakeChannel OtherChannel { get; } = new();
+
+    public ConcurrentQueue<string> Warnings { get; } = new();
+
+    public FuseRequestPool Pool { get; }
+
+    public void Dispose() => Pool.Dispose();
+
+    /// <summary>A request: header and body, the length filled in.</summary>
+    public static byte[] Request(FuseOpcode opcode, ulong unique, string bodyHex = "")
+    {
+        byte[] body = Convert.FromHexString(bodyHex.Replace(" ", "", StringComparison.Ordinal));
+        byte[] request = new byte[FuseInHeader.SizeBytes + body.Length];
+        fixed (byte* start = request)
+        {
+            *(FuseInHeader*)start = new FuseInHeader
+            {
+                Length = (uint)request.Length,
+                Opcode = opcode,
+                Unique = unique,
+                NodeId = 2,
+                UserId = 1000,
+                GroupId = 100,
+                ProcessId = 4321,
+            };
+        }
+
+        body.CopyTo(request, FuseInHeader.SizeBytes);
+        return request;
+    }
+
+    public static byte[] Interrupt(ulong target) => Request(FuseOpcode.Interrupt, target | 1, Hex(target));
+
+    public static string Hex(ulong number) =>
+        Convert.ToHexStringLower(BitConverter.GetBytes(number)).ToString(CultureInfo.InvariantCulture);
+
+    /// <summary>An error reply in hexadecimal digits.</summary>
+    public static string Error(Errno error, ulong unique) =>
+        "10000000" + Convert.ToHexStringLower(BitConverter.GetBytes(-(int)error)) + Hex(unique);
+
+    /// <summary>Dispatches as a worker does.</summary>
+    public void Send(ReadOnlySpan<byte> bytes, FakeChannel? channel = null)
+    {
+        FuseRequest request = Pool.Rent()!;
+        bytes.CopyTo(new Span<byte>(request.Buffer, bytes.Length));
+        if (!_dispatcher.Dispatch(request, channel ?? Channel, bytes.Length))
+        {
+            Pool.Return(request);
+        }
+    }
+
+    /// <summary>Sends and takes the replies.</summary>
+    public string[] Ask(ReadOnlySpan<byte> bytes)
+    {
+        Send(bytes);
+        return Channel.Take();
+    }
+}
+
+/// <summary>Keeps READs for the test to answer; everything else as the base class has it.</summary>
+internal class HoldingFileSystem : FuseFileSystem
+{
+    private readonly ConcurrentQueue<FuseRequest> _held = new();
+
+    /// <summary>The READ that has waited longest.</summary>
+    public FuseRequest TakeHeld() =>
+        _held.TryDequeue(out FuseRequest? request) ? request : throw new InvalidOperationException("no READ is held");
+
+    protected internal override void GetAttr(FuseRequest request) => request.ReplyAttr(default);
+
+    protected internal override void Read(FuseRequest request, ulong handle, ulong offset, uint size) =>
+        _held.Enqueue(request);
+}

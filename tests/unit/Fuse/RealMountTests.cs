@@ -1,0 +1,161 @@
+using System.Diagnostics;
+using System.Security.Cryptography;
+using Fuse;
+
+namespace UnitTests.FuseTests;
+
+/// <summary>
+/// Real mounts. Only child processes touch them: this process has to answer, so it must never wait for itself.
+/// </summary>
+public sealed class RealMountTests : IDisposable
+{
+    private const int Size = (3 << 20) + 123;
+    private readonly string _folder = Directory.CreateTempSubdirectory("fuse-test-").FullName;
+
+    public void Dispose() => Directory.Delete(_folder, recursive: true);
+
+    [Theory]
+    [InlineData(false, false)]
+    [InlineData(true, false)]
+    [InlineData(false, true)]
+    [InlineData(true, true)]
+    public void A_mounted_file_is_read_and_written_by_programs(bool isFile, bool cloneDevice)
+    {
+        using Served served = Serve(isFile, new FuseSessionOptions { Workers = 3, CloneDevice = cloneDevice });
+        string file = served.File;
+        Random.Shared.NextBytes(served.FileSystem.Data);
+
+        Assert.Equal($"{Size}", Run("stat", "-c", "%s", file));
+        Assert.StartsWith(Convert.ToHexStringLower(SHA256.HashData(served.FileSystem.Data)), Run("sha256sum", file));
+        Run("dd", "if=/dev/zero", "of=" + file, "bs=1M", "seek=1", "count=1", "conv=notrunc,fsync", "status=none");
+        Assert.Equal(-1, served.FileSystem.Data.Slice(1 << 20, 1 << 20).IndexOfAnyExcept((byte)0));
+        Run("dd", "if=" + file, "of=/dev/null", "bs=1M", "iflag=direct", "status=none");
+        Assert.True(served.Session.RequestsServed > 0);
+        Assert.True(served.Session.RequestsAllocated < 100);
+        if (!isFile)
+        {
+            Assert.Equal("disk", Run("ls", served.Mount.Mountpoint));
+        }
+
+        served.Mount.Unmount(lazy: false);
+        Assert.True(served.Session.WaitForEnd(TimeSpan.FromSeconds(10)));
+        Assert.Null(served.Session.Fault);
+        Assert.Equal(0, served.Session.InFlight);
+        served.Mount.Unmount(lazy: false);
+        Assert.Empty(served.Warnings);
+    }
+
+    [Fact]
+    public void A_busy_mount_is_unmounted_only_lazily_and_serves_on_until_the_last_close()
+    {
+        using Served served = Serve(isFile: true, new FuseSessionOptions());
+        using Process holder = Process.Start(new ProcessStartInfo("sh")
+        {
+            ArgumentList = { "-c", "exec 3<" + served.File + "; echo open; read line; head -c 5 <&3 | wc -c" },
+            RedirectStandardInput = true,
+            RedirectStandardOutput = true,
+        })!;
+        Assert.Equal("open", holder.StandardOutput.ReadLine());
+
+        Assert.Equal(
+            Linux.Errno.EBUSY,
+            Assert.Throws<Linux.LinuxException>(() => served.Mount.Unmount(lazy: false)).Errno);
+        served.Mount.Unmount(lazy: true);
+        Assert.False(served.Session.WaitForEnd(TimeSpan.Zero));
+        holder.StandardInput.WriteLine();
+        Assert.Equal("5", holder.StandardOutput.ReadLine()!.Trim());
+        Assert.True(served.Session.WaitForEnd(TimeSpan.FromSeconds(10)));
+    }
+
+    [Fact]
+    public void The_size_of_a_file_mount_can_be_told_before_anybody_asks()
+    {
+        using Served served = Serve(isFile: true, new FuseSessionOptions());
+        served.FileSystem.Data[^1] = 77;
+
+        Assert.Equal(Linux.Errno.None, served.Session.NotifySize(1, Size));
+        Assert.Equal("115", Run("sh", "-c", $"tail -c 1 {served.File} | od -An -to1 | tr -d ' '"));
+    }
+
+    [Fact]
+    public void A_mount_without_its_daemon_is_seen_as_dead_and_can_be_cleaned()
+    {
+        FuseMount mount = FuseMount.Create(_folder, new FuseMountOptions { Source = "a,b\\c d", Subtype = "test" });
+        Assert.Contains("a,b\\134c\\040d", File.ReadAllText("/proc/self/mounts"));
+        mount.Dispose();
+
+        Assert.True(FuseMount.IsDeadMount(_folder));
+        Assert.Contains(
+            "daemon is gone",
+            Assert.Throws<Linux.LinuxException>(() => FuseMount.Create(
+                _folder, new FuseMountOptions { Source = "x", Subtype = "test" })).Message);
+        FuseMount.CleanDeadMount(_folder);
+        Assert.False(FuseMount.IsDeadMount(_folder));
+    }
+
+    private Served Serve(bool isFile, FuseSessionOptions options)
+    {
+        if (!File.Exists("/dev/fuse"))
+        {
+            Assert.Skip("/dev/fuse is missing");
+        }
+
+        string mountpoint = Path.Combine(_folder, "mnt");
+        if (isFile)
+        {
+            File.WriteAllText(mountpoint, "");
+        }
+        else
+        {
+            Directory.CreateDirectory(mountpoint);
+        }
+
+        return new Served(mountpoint, isFile, options);
+    }
+
+    private static string Run(string program, params string[] arguments)
+    {
+        using Process process = Process.Start(new ProcessStartInfo(program, arguments)
+        {
+            RedirectStandardOutput = true,
+            RedirectStandardError = true,
+        })!;
+        string output = process.StandardOutput.ReadToEnd().Trim();
+        string errors = process.StandardError.ReadToEnd();
+        process.WaitForExit();
+        Assert.True(process.ExitCode == 0, $"{program}: {errors}");
+        return output;
+    }
+
+    private sealed class Served : IDisposable
+    {
+        public Served(string mountpoint, bool isFile, FuseSessionOptions options)
+        {
+            FileSystem = new MemoryFileSystem(Size, isFile);
+            Mount = FuseMount.Create(mountpoint, new FuseMountOptions { Source = "memory", Subtype = "test" });
+            Session = new FuseSession(Mount, FileSystem, options with { Warn = Warnings.Add });
+            File = isFile ? mountpoint : Path.Combine(mountpoint, "disk");
+            Session.Initialize();
+            Session.Start();
+        }
+
+        public List<string> Warnings { get; } = [];
+
+        public FuseMount Mount { get; }
+
+        public MemoryFileSystem FileSystem { get; }
+
+        public FuseSession Session { get; }
+
+        public string File { get; }
+
+        public void Dispose()
+        {
+            Mount.Unmount(lazy: true);
+            _ = Session.WaitForEnd(TimeSpan.FromSeconds(10));
+            Session.Dispose();
+            Mount.Dispose();
+            FileSystem.Dispose();
+        }
+    }
+}

@@ -1,0 +1,188 @@
+using System.Buffers.Binary;
+using System.Diagnostics;
+using System.Net.Sockets;
+using Tmds.Linux;
+
+namespace UnitTests.Nbd;
+
+/// <summary>A command that the client sent.</summary>
+internal sealed record FakeRequest(int Flags, int Type, ulong Cookie, ulong Offset, uint Length)
+{
+    internal byte[] Payload { get; init; } = [];
+}
+
+/// <summary>The server's end of one connection, as scripts see it. Closed when its script ends.</summary>
+internal sealed class FakePeer : IDisposable
+{
+    private const int MaximumTranscript = 4000;
+
+    // The socket keeps the time limits: a receive or send that waits longer throws.
+    private readonly Socket _socket;
+    private readonly List<string> _transcript = [];
+
+    internal FakePeer(Socket socket)
+    {
+        _socket = socket;
+        _socket.ReceiveTimeout = (int)FakeNbdServer.TimeLimit.TotalMilliseconds;
+        _socket.SendTimeout = (int)FakeNbdServer.TimeLimit.TotalMilliseconds;
+    }
+
+    /// <summary>Receives exactly these bytes.</summary>
+    internal void Expect(string hex)
+    {
+        string got = Convert.ToHexStringLower(Receive(hex.Length / 2));
+        Assert.True(hex == got, $"expected {hex}\n     got {got}\n{Transcript}");
+    }
+
+    /// <summary>The client says no more.</summary>
+    internal void ExpectEnd()
+    {
+        byte[] one = new byte[1];
+        int count = ReceiveSome(one);
+        Assert.True(count == 0, $"expected the end\n     got {Convert.ToHexStringLower(one)}\n{Transcript}");
+    }
+
+    /// <summary>Reads what still comes, until the client closes or cuts the connection.</summary>
+    internal void Drain()
+    {
+        byte[] buffer = new byte[65536];
+        while (ReceiveSome(buffer) > 0)
+        {
+        }
+    }
+
+    internal void Send(string hex) => Send(Convert.FromHexString(hex));
+
+    internal void Send(byte[] bytes)
+    {
+        Note("server", bytes);
+        for (int sent = 0; sent < bytes.Length;)
+        {
+            sent += _socket.Send(bytes.AsSpan(sent));
+        }
+    }
+
+    /// <summary>Sends until the client has cut the connection.</summary>
+    internal void SendForEver(string hex)
+    {
+        byte[] bytes = Convert.FromHexString(string.Concat(Enumerable.Repeat(hex, Math.Max(1, 65536 / hex.Length))));
+        try
+        {
+            while (true)
+            {
+                _ = _socket.Send(bytes);
+            }
+        }
+        catch (SocketException)
+        {
+            // The end that was waited for; it has several names.
+        }
+    }
+
+    /// <summary>Sends each byte only when the client has read the one before.</summary>
+    internal void SendByteByByte(string hex)
+    {
+        foreach (byte value in Convert.FromHexString(hex))
+        {
+            Send([value]);
+            WaitUntilRead();
+        }
+    }
+
+    /// <summary>Sends in two parts, the second when the client has read the first.</summary>
+    internal void SendInTwo(string hex, int split)
+    {
+        byte[] bytes = Convert.FromHexString(hex);
+        Send(bytes[..split]);
+        WaitUntilRead();
+        Send(bytes[split..]);
+    }
+
+    internal byte[] Receive(int count)
+    {
+        byte[] bytes = new byte[count];
+        for (int received = 0; received < count;)
+        {
+            int part = ReceiveSome(bytes.AsSpan(received));
+            Assert.True(part > 0, $"the client left after {received} of {count} bytes\n{Transcript}");
+            received += part;
+        }
+
+        Note("client", bytes);
+        return bytes;
+    }
+
+    /// <summary>Receives a command, with its data if it is a WRITE.</summary>
+    internal FakeRequest ReceiveRequest()
+    {
+        byte[] wire = Receive(28);
+        Assert.True(
+            BinaryPrimitives.ReadUInt32BigEndian(wire) == 0x25609513,
+            $"not a request: {Convert.ToHexStringLower(wire)}\n{Transcript}");
+        FakeRequest request = new(
+            BinaryPrimitives.ReadUInt16BigEndian(wire.AsSpan(4)),
+            BinaryPrimitives.ReadUInt16BigEndian(wire.AsSpan(6)),
+            BinaryPrimitives.ReadUInt64BigEndian(wire.AsSpan(8)),
+            BinaryPrimitives.ReadUInt64BigEndian(wire.AsSpan(16)),
+            BinaryPrimitives.ReadUInt32BigEndian(wire.AsSpan(24)));
+        return request.Type == 1 ? request with { Payload = Receive((int)request.Length) } : request;
+    }
+
+    /// <summary>DISC, then the end.</summary>
+    internal void ExpectDisconnect()
+    {
+        Assert.Equal(2, ReceiveRequest().Type);
+        ExpectEnd();
+    }
+
+    /// <summary>A whole handshake with GO; afterwards the connection is in the transmission phase.</summary>
+    internal void Handshake(
+        ulong size = 1024 * 1024, int flags = 0x0c6d, bool structured = true, string exportName = "", string extraInfos = "")
+    {
+        Send(Frame.Newstyle());
+        Expect(Frame.U32(3));
+        Expect(Frame.Option(Frame.StructuredReply));
+        Send(Frame.OptionReply(Frame.StructuredReply, structured ? Frame.Ack : 0x80000001));
+        Expect(Frame.GoFor(exportName));
+        Send(Frame.ExportInfo(size, flags) + extraInfos + Frame.OptionReply(Frame.Go, Frame.Ack));
+    }
+
+    public void Dispose() => _socket.Dispose();
+
+    private string Transcript => string.Join('\n', _transcript.TakeLast(40));
+
+    private int ReceiveSome(Span<byte> buffer)
+    {
+        try
+        {
+            return _socket.Receive(buffer);
+        }
+        catch (SocketException e) when (e.SocketErrorCode == SocketError.ConnectionReset)
+        {
+            return 0;
+        }
+    }
+
+    // SIOCOUTQ counts what the other side of a Unix socket has not read.
+    private unsafe void WaitUntilRead()
+    {
+        const int SiocOutQ = 0x5411;
+        long start = Stopwatch.GetTimestamp();
+        int unread = 1;
+        while (unread > 0)
+        {
+            Assert.True(Stopwatch.GetElapsedTime(start) < FakeNbdServer.TimeLimit, $"the client does not read\n{Transcript}");
+            Thread.Yield();
+            if (LibC.ioctl((int)_socket.Handle, SiocOutQ, &unread) < 0)
+            {
+                return;
+            }
+        }
+    }
+
+    private void Note(string who, byte[] bytes)
+    {
+        string hex = Convert.ToHexStringLower(bytes.AsSpan(0, Math.Min(bytes.Length, MaximumTranscript)));
+        _transcript.Add($"{who}: {hex}{(bytes.Length > MaximumTranscript ? "..." : "")}");
+    }
+}

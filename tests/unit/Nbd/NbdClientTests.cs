@@ -1,0 +1,512 @@
+using System.Collections.Concurrent;
+using global::Nbd;
+using global::Nbd.Protocol;
+using Linux;
+
+namespace UnitTests.Nbd;
+
+public sealed class NbdClientTests
+{
+    private const int MiB = 1024 * 1024;
+    private const int AllFlags = 0x0c6d;
+
+    private static CancellationToken Token => TestContext.Current.CancellationToken;
+
+    [Fact]
+    public async Task What_was_written_is_read_back()
+    {
+        MemoryDisk disk = new(MiB);
+        using FakeNbdServer server = new(peer => disk.Serve(peer));
+        await using (NbdClient client = await ConnectAsync(server))
+        {
+            Assert.Equal(MiB, client.Export.SizeBytes);
+            Assert.Equal(1, client.ConnectionCount);
+            byte[] written = TransmissionTests.Pattern(1, 5000);
+            await client.WriteAsync(100, written, cancellationToken: Token);
+            byte[] read = new byte[5002];
+            await client.ReadAsync(99, read, Token);
+            Assert.Equal([0, .. written, 0], read);
+
+            await client.WriteZeroesAsync(100, 4000, cancellationToken: Token);
+            await client.ReadAsync(99, read, Token);
+            Assert.Equal([.. new byte[4001], .. written[4000..], 0], read);
+        }
+
+        server.Finish();
+        Assert.Equal([1, 0, 6, 0, 3, 2], disk.Commands.Select(c => c.Type));
+    }
+
+    [Fact]
+    public async Task Many_commands_run_at_once_over_all_connections()
+    {
+        const int Tasks = 64;
+        const int Block = 4096;
+        MemoryDisk disk = new(Tasks * Block, AllFlags | 0x100);
+        using FakeNbdServer server = new(disk.Serve, disk.Serve, disk.Serve);
+        await using (NbdClient client = await ConnectAsync(server, new NbdClientOptions { Connections = 3 }))
+        {
+            Assert.Equal(3, client.ConnectionCount);
+            await Task.WhenAll(Enumerable.Range(0, Tasks).Select(async task =>
+            {
+                byte[] read = new byte[Block];
+                for (int round = 0; round < 50; round++)
+                {
+                    byte[] written = TransmissionTests.Pattern((ulong)(task + (round * 1000)), Block);
+                    await client.WriteAsync(task * Block, written, cancellationToken: Token);
+                    await client.ReadAsync(task * Block, read, Token);
+                    Assert.Equal(written, read);
+                }
+            }));
+        }
+
+        server.Finish();
+    }
+
+    [Fact]
+    public async Task What_is_too_big_for_a_command_is_split()
+    {
+        const int Size = (5 * MiB) + 12345;
+        MemoryDisk disk = new(Size);
+        using FakeNbdServer server = new(disk.Serve);
+        await using (NbdClient client = await ConnectAsync(server))
+        {
+            byte[] written = TransmissionTests.Pattern(0, Size);
+            await client.WriteAsync(0, written, cancellationToken: Token);
+            byte[] read = new byte[Size];
+            await client.ReadAsync(0, read, Token);
+            Assert.True(written.AsSpan().SequenceEqual(read));
+        }
+
+        server.Finish();
+        Assert.All(disk.Commands, command => Assert.True(command.Length <= MiB));
+        Assert.Equal(6, disk.Commands.Count(command => command.Type == 1));
+    }
+
+    [Fact]
+    public async Task A_small_payload_limit_of_the_server_is_kept()
+    {
+        MemoryDisk disk = new(100_000) { ExtraInfos = Frame.BlockSizeInfo(1, 4096, 8192) };
+        using FakeNbdServer server = new(disk.Serve);
+        await using (NbdClient client = await ConnectAsync(server))
+        {
+            byte[] data = TransmissionTests.Pattern(0, 100_000);
+            await client.WriteAsync(0, data, cancellationToken: Token);
+            byte[] read = new byte[100_000];
+            await client.ReadAsync(0, read, Token);
+            Assert.Equal(data, read);
+        }
+
+        server.Finish();
+        Assert.All(disk.Commands, command => Assert.True(command.Length <= 8192));
+    }
+
+    [Fact]
+    public async Task Zeroing_a_big_range_falls_back_to_pieces_that_the_server_takes()
+    {
+        const long Size = 6L << 30;
+        List<uint> lengths = [];
+        using FakeNbdServer server = new(peer =>
+        {
+            peer.Handshake(Size, AllFlags, extraInfos: Frame.BlockSizeInfo(4096, 4096, 64 * MiB));
+            for (FakeRequest request = peer.ReceiveRequest(); request.Type != 2; request = peer.ReceiveRequest())
+            {
+                if (request.Type == 6)
+                {
+                    lengths.Add(request.Length);
+                }
+
+                peer.Send(Frame.SimpleReply(request.Length > 64 * MiB ? 22u : 0, request.Cookie));
+            }
+        });
+        await using (NbdClient client = await ConnectAsync(server))
+        {
+            await client.WriteZeroesAsync(0, Size, NbdCommandFlags.NoHole, Token);
+        }
+
+        server.Finish();
+        Assert.Equal(uint.MaxValue - 4095, lengths[0]);
+        Assert.Equal(Size, lengths.Skip(1).Sum(length => length));
+    }
+
+    [Fact]
+    public async Task Write_through_becomes_a_flush_where_the_server_has_no_FUA()
+    {
+        MemoryDisk with = new(MiB);
+        MemoryDisk without = new(MiB, AllFlags & ~8);
+        foreach (MemoryDisk disk in new[] { with, without })
+        {
+            using FakeNbdServer server = new(disk.Serve);
+            await using (NbdClient client = await ConnectAsync(server))
+            {
+                await client.WriteAsync(0, new byte[512], NbdCommandFlags.ForceUnitAccess, Token);
+            }
+
+            server.Finish();
+        }
+
+        Assert.Equal((1, 1), (with.Commands[0].Type, with.Commands[0].Flags));
+        Assert.Equal((1, 0), (without.Commands[0].Type, without.Commands[0].Flags));
+        Assert.Equal(3, without.Commands[1].Type);
+        Assert.Equal(2, without.Commands[2].Type);
+    }
+
+    [Fact]
+    public async Task Empty_commands_and_flushes_without_FLUSH_send_nothing()
+    {
+        MemoryDisk disk = new(MiB, 0x0061);
+        using FakeNbdServer server = new(disk.Serve);
+        await using (NbdClient client = await ConnectAsync(server))
+        {
+            await client.ReadAsync(MiB, Memory<byte>.Empty, Token);
+            await client.WriteAsync(0, ReadOnlyMemory<byte>.Empty, cancellationToken: Token);
+            await client.TrimAsync(5, 0, cancellationToken: Token);
+            await client.FlushAsync(Token);
+        }
+
+        server.Finish();
+        Assert.Equal([2], disk.Commands.Select(c => c.Type));
+    }
+
+    [Fact]
+    public async Task Ranges_outside_the_export_and_unsupported_commands_are_refused_before_they_are_sent()
+    {
+        MemoryDisk disk = new(MiB, 0x0041);
+        using FakeNbdServer server = new(disk.Serve);
+        await using (NbdClient client = await ConnectAsync(server))
+        {
+            byte[] two = new byte[2];
+            await RefuseAsync(Errno.EINVAL, () => client.ReadAsync(MiB - 1, two, Token), "reach past the end");
+            await RefuseAsync(Errno.EINVAL, () => client.ReadAsync(long.MaxValue, two, Token), "reach past the end");
+            await RefuseAsync(Errno.ENOSPC, () => client.WriteAsync(MiB - 1, two, cancellationToken: Token), "past");
+            await RefuseAsync(
+                Errno.ENOSPC, () => client.WriteZeroesAsync(1, long.MaxValue, cancellationToken: Token), "past");
+            await RefuseAsync(Errno.EOPNOTSUPP, () => client.TrimAsync(0, 1, cancellationToken: Token), "TRIM on");
+            await RefuseAsync(Errno.EOPNOTSUPP, () => client.CacheAsync(0, 1, Token), "CACHE on");
+            await RefuseAsync(
+                Errno.EOPNOTSUPP, () => client.WriteZeroesAsync(0, 1, NbdCommandFlags.FastZero, Token), "WRITE_ZEROES");
+            await Assert.ThrowsAsync<ArgumentOutOfRangeException>(async () => await client.ReadAsync(-1, two, Token));
+            await Assert.ThrowsAsync<ArgumentException>(
+                async () => await client.WriteAsync(0, two, NbdCommandFlags.NoHole, Token));
+        }
+
+        server.Finish();
+        Assert.Equal([2], disk.Commands.Select(c => c.Type));
+    }
+
+    [Fact]
+    public async Task A_read_only_export_refuses_changes()
+    {
+        MemoryDisk disk = new(MiB, AllFlags | 2);
+        using FakeNbdServer server = new(disk.Serve);
+        await using NbdClient client = await ConnectAsync(server);
+
+        await RefuseAsync(Errno.EROFS, () => client.WriteAsync(0, new byte[1], cancellationToken: Token), "read-only");
+        await RefuseAsync(Errno.EROFS, () => client.TrimAsync(0, 1, cancellationToken: Token), "read-only");
+        await RefuseAsync(Errno.EROFS, () => client.WriteZeroesAsync(0, 1, cancellationToken: Token), "read-only");
+        await client.ReadAsync(0, new byte[1], Token);
+    }
+
+    [Fact]
+    public async Task Parts_of_blocks_are_refused_where_the_server_wants_whole_ones()
+    {
+        MemoryDisk disk = new(MiB) { ExtraInfos = Frame.BlockSizeInfo(4096, 4096, 65536) };
+        using FakeNbdServer server = new(disk.Serve);
+        await using NbdClient client = await ConnectAsync(server);
+
+        await RefuseAsync(Errno.EINVAL, () => client.ReadAsync(512, new byte[4096], Token), "whole blocks of 4096");
+        await RefuseAsync(
+            Errno.EINVAL, () => client.WriteAsync(0, new byte[512], cancellationToken: Token), "whole blocks of 4096");
+        await client.ReadAsync(4096, new byte[8192], Token);
+    }
+
+    [Fact]
+    public async Task An_error_of_the_server_says_what_failed()
+    {
+        using FakeNbdServer server = new(peer =>
+        {
+            peer.Handshake();
+            peer.Send(Frame.SimpleReply(28, peer.ReceiveRequest().Cookie));
+            peer.Drain();
+        });
+        NbdClient client = await ConnectAsync(server);
+
+        NbdException exception = await Assert.ThrowsAsync<NbdException>(
+            async () => await client.WriteAsync(512, new byte[100], cancellationToken: Token));
+
+        Assert.Equal(
+            $"WRITE of 100 bytes at offset 512 on {server.Endpoint.FormatUri("")}: No space left on device",
+            exception.Message);
+        Assert.Equal(Errno.ENOSPC, exception.Errno);
+    }
+
+    [Fact]
+    public async Task A_lost_connection_is_named_with_its_reason()
+    {
+        using FakeNbdServer server = new(peer =>
+        {
+            peer.Handshake(flags: 1);
+            _ = peer.ReceiveRequest();
+            peer.Send("deadbeef" + Frame.Zeroes(12));
+        });
+        await using NbdClient client = await ConnectAsync(server);
+        await Assert.ThrowsAsync<NbdException>(async () => await client.ReadAsync(0, new byte[1], Token));
+
+        // The reason is known from the second failure at the latest.
+        NbdException exception;
+        do
+        {
+            exception = await Assert.ThrowsAsync<NbdException>(
+                async () => await client.ReadAsync(0, new byte[1], Token));
+        }
+        while (exception.InnerException is null);
+
+        Assert.Contains("connection lost:", exception.Message);
+        Assert.Contains("0xdeadbeef", exception.Message);
+        Assert.Equal(Errno.EIO, exception.Errno);
+    }
+
+    [Fact]
+    public async Task A_cancelled_command_ends_at_once_and_leaves_the_buffer_alone()
+    {
+        using ManualResetEventSlim cancelled = new();
+        using FakeNbdServer server = new(peer =>
+        {
+            peer.Handshake();
+            (FakeRequest first, FakeRequest second) = (peer.ReceiveRequest(), peer.ReceiveRequest());
+            Assert.True(cancelled.Wait(FakeNbdServer.TimeLimit));
+            peer.Send(TransmissionTests.Data(first, 0, 512, true) + TransmissionTests.Data(second, 0, 512, true));
+            peer.ExpectDisconnect();
+        });
+        await using (NbdClient client = await ConnectAsync(server))
+        {
+            using CancellationTokenSource cancellation = new();
+            byte[] abandoned = new byte[512];
+            byte[] kept = new byte[512];
+            Task first = client.ReadAsync(0, abandoned, cancellation.Token).AsTask();
+            Task second = client.ReadAsync(1024, kept, Token).AsTask();
+
+            await cancellation.CancelAsync();
+            OperationCanceledException exception =
+                await Assert.ThrowsAnyAsync<OperationCanceledException>(() => first);
+            Assert.Equal(cancellation.Token, exception.CancellationToken);
+            cancelled.Set();
+
+            await second;
+            Assert.Equal(TransmissionTests.Pattern(1024, 512), kept);
+            Assert.All(abandoned, value => Assert.Equal(0, value));
+        }
+
+        server.Finish();
+    }
+
+    [Fact]
+    public async Task The_data_of_a_cancelled_write_is_the_data_at_its_start()
+    {
+        const int Length = 4 * MiB;
+        using ManualResetEventSlim overwritten = new();
+        using FakeNbdServer server = new(peer =>
+        {
+            peer.Handshake(Length);
+            Assert.True(overwritten.Wait(FakeNbdServer.TimeLimit));
+            for (FakeRequest request = peer.ReceiveRequest(); request.Type == 1; request = peer.ReceiveRequest())
+            {
+                Assert.All(request.Payload, value => Assert.Equal(0x11, value));
+                peer.Send(Frame.SimpleReply(0, request.Cookie));
+            }
+        });
+        NbdClient client = await ConnectAsync(server);
+        using CancellationTokenSource cancellation = new();
+        byte[] data = new byte[Length];
+        data.AsSpan().Fill(0x11);
+        Task write = client.WriteAsync(0, data, cancellationToken: cancellation.Token).AsTask();
+
+        await cancellation.CancelAsync();
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => write);
+        data.AsSpan().Fill(0x22);
+        overwritten.Set();
+
+        // The FLUSH of the end is answered by nobody.
+        await Assert.ThrowsAsync<NbdException>(async () => await client.DisposeAsync());
+        server.Finish();
+    }
+
+    [Fact]
+    public async Task Cancelling_at_any_moment_neither_mixes_up_nor_loses_commands()
+    {
+        MemoryDisk disk = new(MiB);
+        using FakeNbdServer server = new(disk.Serve);
+        await using (NbdClient client = await ConnectAsync(server))
+        {
+            byte[] all = TransmissionTests.Pattern(0, MiB);
+            await client.WriteAsync(0, all, cancellationToken: Token);
+            await Task.WhenAll(Enumerable.Range(0, 8).Select(task => Task.Run(
+                async () =>
+                {
+                    Random random = new(task);
+                    byte[] buffer = new byte[4096];
+                    for (int round = 0; round < 300; round++)
+                    {
+                        using CancellationTokenSource cancellation = new();
+                        int offset = random.Next(MiB - buffer.Length);
+                        buffer.AsSpan().Clear();
+                        Task read = client.ReadAsync(offset, buffer, cancellation.Token).AsTask();
+                        Thread.SpinWait(random.Next(2000));
+                        await cancellation.CancelAsync();
+                        try
+                        {
+                            await read;
+                            Assert.True(all.AsSpan(offset, buffer.Length).SequenceEqual(buffer));
+                        }
+                        catch (OperationCanceledException)
+                        {
+                            Assert.Equal(-1, buffer.AsSpan().IndexOfAnyExcept((byte)0));
+                        }
+                    }
+                },
+                Token)));
+        }
+
+        server.Finish();
+    }
+
+    [Fact]
+    public async Task A_token_that_is_cancelled_already_sends_nothing()
+    {
+        MemoryDisk disk = new(MiB);
+        using FakeNbdServer server = new(disk.Serve);
+        await using (NbdClient client = await ConnectAsync(server))
+        {
+            CancellationToken cancelled = new(true);
+            await Assert.ThrowsAnyAsync<OperationCanceledException>(
+                async () => await client.ReadAsync(0, new byte[1], cancelled));
+            await Assert.ThrowsAnyAsync<OperationCanceledException>(async () => await client.FlushAsync(cancelled));
+        }
+
+        server.Finish();
+        Assert.Equal([2], disk.Commands.Select(c => c.Type));
+    }
+
+    [Fact]
+    public async Task An_error_in_a_piece_is_reported_when_no_other_piece_uses_the_buffer()
+    {
+        using FakeNbdServer server = new(peer =>
+        {
+            peer.Handshake(8 * MiB);
+            FakeRequest[] requests = [.. Enumerable.Range(0, 4).Select(_ => peer.ReceiveRequest())];
+            peer.Send(Frame.SimpleReply(5, requests[0].Cookie));
+            foreach (FakeRequest request in requests[1..])
+            {
+                peer.Send(TransmissionTests.Data(request, 0, MiB, true));
+            }
+
+            peer.ExpectDisconnect();
+        });
+        await using (NbdClient client = await ConnectAsync(server))
+        {
+            byte[] buffer = new byte[8 * MiB];
+            NbdException exception = await Assert.ThrowsAsync<NbdException>(
+                async () => await client.ReadAsync(0, buffer, Token));
+
+            Assert.Contains("READ of 1048576 bytes at offset 0 on", exception.Message);
+            Assert.Equal(TransmissionTests.Pattern(3 * MiB, 100), buffer[(3 * MiB)..((3 * MiB) + 100)]);
+        }
+
+        server.Finish();
+    }
+
+    [Fact]
+    public async Task A_disposed_client_refuses_commands_and_may_be_disposed_again()
+    {
+        MemoryDisk disk = new(MiB);
+        using FakeNbdServer server = new(disk.Serve);
+        NbdClient client = await ConnectAsync(server);
+        await client.DisposeAsync();
+        await client.DisposeAsync();
+
+        await Assert.ThrowsAsync<ObjectDisposedException>(async () => await client.ReadAsync(0, new byte[1], Token));
+        server.Finish();
+    }
+
+    [Fact]
+    public async Task A_URI_connects_to_its_export()
+    {
+        using FakeNbdServer server = new(peer =>
+        {
+            peer.Handshake(exportName: "a b");
+            peer.ExpectDisconnect();
+        });
+        await using (NbdClient client = await NbdClient.ConnectAsync(server.Endpoint.FormatUri("a b"), null, Token))
+        {
+            Assert.Equal("a b", client.Export.Name);
+        }
+
+        server.Finish();
+    }
+
+    [Fact]
+    public async Task Connecting_can_be_cancelled()
+    {
+        using CancellationTokenSource cancellation = new();
+        using FakeNbdServer server = new(peer =>
+        {
+            cancellation.Cancel();
+            peer.Drain();
+        });
+
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(
+            () => NbdClient.ConnectAsync(server.Endpoint, "", null, cancellation.Token));
+        server.Finish();
+    }
+
+    private static Task<NbdClient> ConnectAsync(FakeNbdServer server, NbdClientOptions? options = null) =>
+        NbdClient.ConnectAsync(server.Endpoint, "", options, Token);
+
+    private static async Task RefuseAsync(Errno errno, Func<ValueTask> command, string message)
+    {
+        NbdException exception = await Assert.ThrowsAsync<NbdException>(async () => await command());
+        Assert.Equal(errno, exception.Errno);
+        Assert.Contains(message, exception.Message);
+    }
+
+    /// <summary>A server that works, and remembers what it was asked.</summary>
+    private sealed class MemoryDisk(int size, int flags = AllFlags)
+    {
+        private readonly byte[] _content = new byte[size];
+        private readonly ConcurrentQueue<FakeRequest> _commands = new();
+
+        internal string ExtraInfos { get; init; } = "";
+
+        internal IReadOnlyList<FakeRequest> Commands => [.. _commands];
+
+        internal void Serve(FakePeer peer)
+        {
+            peer.Handshake((ulong)size, flags, extraInfos: ExtraInfos);
+            while (true)
+            {
+                FakeRequest request = peer.ReceiveRequest();
+                _commands.Enqueue(request with { Payload = [] });
+                int offset = (int)request.Offset;
+                int length = (int)request.Length;
+                switch (request.Type)
+                {
+                    case 0:
+                        peer.Send(Frame.DataChunk(true, request.Cookie, request.Offset, _content.AsSpan(offset, length)));
+                        continue;
+                    case 1:
+                        request.Payload.CopyTo(_content, offset);
+                        break;
+                    case 2:
+                        peer.ExpectEnd();
+                        return;
+                    case 6:
+                        Array.Clear(_content, offset, length);
+                        break;
+                    default:
+                        break;
+                }
+
+                peer.Send(Frame.SimpleReply(0, request.Cookie));
+            }
+        }
+    }
+}

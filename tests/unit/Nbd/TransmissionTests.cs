@@ -1,0 +1,424 @@
+using System.Runtime.InteropServices;
+using global::Nbd;
+using global::Nbd.Protocol;
+using Linux;
+
+namespace UnitTests.Nbd;
+
+/// <summary>Commands and well-formed replies on the level of <see cref="NbdConnectionPool"/>.</summary>
+public sealed unsafe class TransmissionTests
+{
+    [Fact]
+    public void Commands_look_as_the_specification_draws_them()
+    {
+        List<FakeRequest> requests = [];
+        using FakeNbdServer server = new(peer =>
+        {
+            peer.Handshake();
+            for (int i = 0; i < 6; i++)
+            {
+                FakeRequest request = peer.ReceiveRequest();
+                requests.Add(request);
+                peer.Send(Frame.SimpleReply(request.Type == 0 ? 5u : 0, request.Cookie));
+            }
+
+            peer.ExpectDisconnect();
+        });
+        using (NbdConnectionPool pool = Connect(server))
+        {
+            byte[] data = GC.AllocateArray<byte>(3, pinned: true);
+            (data[0], data[1], data[2]) = (1, 2, 3);
+            byte* start = Address(data);
+            Run(c => pool.Read(0x1122334455, 7, NbdCommandFlags.DontFragment, c), Errno.EIO);
+            Run(c => pool.Write(1, start, 3, NbdCommandFlags.ForceUnitAccess, c));
+            Run(c => pool.Trim(2, uint.MaxValue, NbdCommandFlags.None, c));
+            Run(c => pool.WriteZeroes(3, 5, NbdCommandFlags.NoHole | NbdCommandFlags.FastZero, c));
+            Run(c => pool.Cache(4, 6, c));
+            Run(c => pool.Flush(c));
+            Assert.Equal(Errno.None, pool.Close(FakeNbdServer.TimeLimit));
+        }
+
+        server.Finish();
+        Assert.Equal(
+            [
+                (4, 0, 0x1122334455ul, 7u, ""), (1, 1, 1ul, 3u, "010203"), (0, 4, 2ul, uint.MaxValue, ""),
+                (2 | 16, 6, 3ul, 5u, ""), (0, 5, 4ul, 6u, ""), (0, 3, 0ul, 0u, ""),
+            ],
+            requests.Select(r => (r.Flags, r.Type, r.Offset, r.Length, Frame.Bytes(r.Payload))));
+    }
+
+    [Fact]
+    public void Simple_replies_may_come_in_any_order()
+    {
+        using FakeNbdServer server = new(peer =>
+        {
+            peer.Handshake(structured: false);
+            FakeRequest[] requests = [peer.ReceiveRequest(), peer.ReceiveRequest(), peer.ReceiveRequest()];
+            Assert.Equal(3, requests.Select(r => r.Cookie).Distinct().Count());
+            foreach (FakeRequest request in requests.Reverse())
+            {
+                peer.Send(Frame.SimpleReply(0, request.Cookie) + Frame.Bytes(Pattern(request.Offset, request.Length)));
+            }
+
+            peer.Drain();
+        });
+        using NbdConnectionPool pool = Connect(server);
+        RecordedCompletion[] reads = [Read(pool, 0, 512), Read(pool, 100, 1), Read(pool, 4096, 65536)];
+
+        AssertPattern(reads[0], 0, 512);
+        AssertPattern(reads[1], 100, 1);
+        AssertPattern(reads[2], 4096, 65536);
+    }
+
+    [Fact]
+    public void Chunks_of_several_reads_may_be_mixed_and_in_any_order()
+    {
+        using FakeNbdServer server = new(peer =>
+        {
+            peer.Handshake();
+            (FakeRequest a, FakeRequest b) = (peer.ReceiveRequest(), peer.ReceiveRequest());
+            peer.Send(Data(a, 200, 56, false) + Data(b, 0, 100, false) + Data(a, 0, 100, false));
+            peer.Send(Frame.HoleChunk(false, b.Cookie, b.Offset + 101, 155) + Data(b, 100, 1, true));
+            peer.Send(Data(a, 100, 100, false) + Frame.Chunk(true, 0, a.Cookie));
+            peer.Drain();
+        });
+        using NbdConnectionPool pool = Connect(server);
+        (RecordedCompletion first, RecordedCompletion second) = (Read(pool, 1000, 256), Read(pool, 5000, 256));
+
+        AssertPattern(first, 1000, 256);
+        Assert.Equal(Errno.None, second.Outcome);
+        Assert.Equal(Pattern(5000, 101), second.Data![..101]);
+        Assert.All(second.Data[101..], value => Assert.Equal(0, value));
+    }
+
+    [Fact]
+    public void Replies_may_be_split_at_every_byte()
+    {
+        foreach (bool structured in new[] { false, true })
+        {
+            int parts = 0;
+            using FakeNbdServer server = new(peer =>
+            {
+                peer.Handshake(structured: structured);
+                for (int split = 1; split > 0; split++)
+                {
+                    FakeRequest request = peer.ReceiveRequest();
+                    string reply = structured
+                        ? Data(request, 0, 10, false)
+                            + Frame.HoleChunk(false, request.Cookie, request.Offset + 10, 5)
+                            + Data(request, 15, 17, true)
+                        : Frame.SimpleReply(0, request.Cookie) + Frame.Bytes(Pattern(request.Offset, request.Length));
+                    Volatile.Write(ref parts, reply.Length / 2);
+                    if (split == reply.Length / 2)
+                    {
+                        peer.SendByteByByte(reply);
+                        break;
+                    }
+
+                    peer.SendInTwo(reply, split);
+                }
+
+                peer.Drain();
+            });
+            using NbdConnectionPool pool = Connect(server);
+            int reads = 0;
+            do
+            {
+                RecordedCompletion read = Read(pool, 3, 32);
+                Assert.Equal(Errno.None, read.Outcome);
+                byte[] expected = Pattern(3, 32);
+                if (structured)
+                {
+                    Array.Clear(expected, 10, 5);
+                }
+
+                Assert.Equal(expected, read.Data);
+                reads++;
+            }
+            while (reads < Volatile.Read(ref parts));
+        }
+    }
+
+    [Fact]
+    public void Answers_without_data_may_be_simple_or_structured()
+    {
+        using FakeNbdServer server = new(peer =>
+        {
+            peer.Handshake();
+            peer.Send(Frame.SimpleReply(0, peer.ReceiveRequest().Cookie));
+            peer.Send(Frame.Chunk(true, 0, peer.ReceiveRequest().Cookie));
+            peer.Send(Frame.SimpleReply(28, peer.ReceiveRequest().Cookie));
+            peer.Send(Frame.ErrorChunk(true, peer.ReceiveRequest().Cookie, 28, "full"));
+            peer.Drain();
+        });
+        using NbdConnectionPool pool = Connect(server);
+
+        Run(c => pool.Trim(0, 1, 0, c));
+        Run(c => pool.Trim(0, 1, 0, c));
+        Run(c => pool.Trim(0, 1, 0, c), Errno.ENOSPC);
+        Run(c => pool.Trim(0, 1, 0, c), Errno.ENOSPC);
+    }
+
+    [Theory]
+    [InlineData(1, Errno.EPERM)]
+    [InlineData(5, Errno.EIO)]
+    [InlineData(12, Errno.ENOMEM)]
+    [InlineData(22, Errno.EINVAL)]
+    [InlineData(28, Errno.ENOSPC)]
+    [InlineData(75, Errno.EOVERFLOW)]
+    [InlineData(95, Errno.EOPNOTSUPP)]
+    [InlineData(38, Errno.EINVAL)]
+    [InlineData(4096, Errno.EINVAL)]
+    [InlineData(uint.MaxValue, Errno.EINVAL)]
+    public void Errors_of_the_server_fail_the_command_and_nothing_else(uint error, Errno errno)
+    {
+        using FakeNbdServer server = new(peer =>
+        {
+            peer.Handshake();
+            FakeRequest request = peer.ReceiveRequest();
+            peer.Send(Frame.SimpleReply(error, request.Cookie));
+            request = peer.ReceiveRequest();
+            peer.Send(Frame.ErrorChunk(true, request.Cookie, error, "text"));
+            request = peer.ReceiveRequest();
+            // An error at an offset, data before and after it; the first error wins.
+            peer.Send(Data(request, 0, 100, false));
+            peer.Send(Frame.Chunk(
+                false, 0x8002, request.Cookie, Frame.U32(error) + Frame.U16(2) + "4142" + Frame.U64(request.Offset)));
+            peer.Send(Data(request, 100, 412, false) + Frame.ErrorChunk(true, request.Cookie, 5));
+            request = peer.ReceiveRequest();
+            // An error of a kind that comes after this program.
+            peer.Send(Frame.Chunk(true, 0x8abc, request.Cookie, Frame.U32(error) + Frame.U16(0) + "abcdef"));
+            request = peer.ReceiveRequest();
+            peer.Send(Data(request, 0, 512, true));
+            peer.Drain();
+        });
+        using NbdConnectionPool pool = Connect(server);
+
+        for (int i = 0; i < 4; i++)
+        {
+            RecordedCompletion failed = Read(pool, 0, 512);
+            Assert.Equal(errno, failed.Outcome);
+            Assert.Null(failed.Data);
+        }
+
+        AssertPattern(Read(pool, 0, 512), 0, 512);
+    }
+
+    [Fact]
+    public void A_read_of_the_largest_size_arrives_in_one_or_many_pieces()
+    {
+        const uint Length = 1024 * 1024;
+        using FakeNbdServer server = new(peer =>
+        {
+            peer.Handshake(size: 4 * Length);
+            FakeRequest request = peer.ReceiveRequest();
+            peer.Send(Data(request, 0, Length, true));
+            request = peer.ReceiveRequest();
+            for (uint start = 0; start < Length; start += 65536)
+            {
+                // Two neighbours swapped, so that they come out of order.
+                uint swapped = start ^ 65536;
+                peer.Send(Data(request, swapped, 65536, start == Length - 65536));
+            }
+
+            request = peer.ReceiveRequest();
+            peer.Send(Frame.HoleChunk(true, request.Cookie, request.Offset, Length));
+            peer.Drain();
+        });
+        using NbdConnectionPool pool = Connect(server);
+
+        Assert.Equal((int)Length, pool.MaximumReadBytes);
+        AssertPattern(Read(pool, 77, Length), 77, Length);
+        AssertPattern(Read(pool, 0, Length), 0, Length);
+        RecordedCompletion hole = Read(pool, 0, Length);
+        Assert.Equal(Errno.None, hole.Outcome);
+        Assert.Equal(-1, hole.Data.AsSpan().IndexOfAnyExcept((byte)0));
+    }
+
+    [Fact]
+    public void Replies_are_received_while_the_server_does_not_read()
+    {
+        const int Writes = 16;
+        const int Length = 1024 * 1024;
+        using ManualResetEventSlim answered = new();
+        using FakeNbdServer server = new(peer =>
+        {
+            peer.Handshake(size: Length);
+            FakeRequest read = peer.ReceiveRequest();
+            peer.Send(Data(read, 0, 512, true));
+            Assert.True(answered.Wait(FakeNbdServer.TimeLimit), "the READ was not completed");
+            for (int i = 0; i < Writes; i++)
+            {
+                FakeRequest write = peer.ReceiveRequest();
+                Assert.Equal(Pattern(0, Length), write.Payload);
+                peer.Send(Frame.SimpleReply(0, write.Cookie));
+            }
+        });
+        using (NbdConnectionPool pool = Connect(server))
+        {
+            RecordedCompletion read = Read(pool, 0, 512);
+            RecordedCompletion[] writes = new RecordedCompletion[Writes];
+            byte[] data = GC.AllocateArray<byte>(Length, pinned: true);
+            Pattern(0, Length).CopyTo(data, 0);
+            for (int i = 0; i < Writes; i++)
+            {
+                writes[i] = new RecordedCompletion();
+                Assert.Equal(Errno.None, pool.Write(0, Address(data), Length, 0, writes[i]));
+            }
+
+            AssertPattern(read, 0, 512);
+            answered.Set();
+            Assert.All(writes, write => Assert.Equal(Errno.None, write.Outcome));
+            Assert.Equal(0, pool.InFlight);
+        }
+
+        server.Finish();
+    }
+
+    [Fact]
+    public void Close_flushes_what_was_written_and_disconnects()
+    {
+        using FakeNbdServer server = new(peer =>
+        {
+            peer.Handshake();
+            peer.Send(Frame.SimpleReply(0, peer.ReceiveRequest().Cookie));
+            FakeRequest flush = peer.ReceiveRequest();
+            Assert.Equal(3, flush.Type);
+            peer.Send(Frame.SimpleReply(0, flush.Cookie));
+            peer.ExpectDisconnect();
+        });
+        using (NbdConnectionPool pool = Connect(server))
+        {
+            Run(c => pool.WriteZeroes(0, 1, 0, c));
+            Assert.Equal(Errno.None, pool.Close(FakeNbdServer.TimeLimit));
+        }
+
+        server.Finish();
+    }
+
+    [Fact]
+    public void Close_reports_a_flush_that_fails()
+    {
+        using FakeNbdServer server = new(peer =>
+        {
+            peer.Handshake();
+            peer.Send(Frame.SimpleReply(0, peer.ReceiveRequest().Cookie));
+            peer.Send(Frame.SimpleReply(28, peer.ReceiveRequest().Cookie));
+            peer.ExpectDisconnect();
+        });
+        using (NbdConnectionPool pool = Connect(server))
+        {
+            Run(c => pool.Trim(0, 1, 0, c));
+            Assert.Equal(Errno.ENOSPC, pool.Close(FakeNbdServer.TimeLimit));
+        }
+
+        server.Finish();
+    }
+
+    [Fact]
+    public void All_connections_are_used_when_the_server_allows_several()
+    {
+        int[] counts = new int[3];
+        using FakeNbdServer server = new([.. Enumerable.Range(0, 3).Select(i => new Action<FakePeer>(peer =>
+        {
+            peer.Handshake(flags: 0x0101);
+            for (FakeRequest request = peer.ReceiveRequest(); request.Type != 2; request = peer.ReceiveRequest())
+            {
+                counts[i]++;
+                peer.Send(Data(request, 0, request.Length, true));
+            }
+        }))]);
+        using (NbdConnectionPool pool = Connect(server, connections: 3))
+        {
+            Assert.Equal(3, pool.ConnectionCount);
+            for (int i = 0; i < 12; i++)
+            {
+                AssertPattern(Read(pool, (ulong)i, 100), (ulong)i, 100);
+            }
+
+            Assert.Equal(Errno.None, pool.Close(FakeNbdServer.TimeLimit));
+        }
+
+        server.Finish();
+        Assert.Equal([4, 4, 4], counts);
+    }
+
+    [Fact]
+    public void A_server_without_multi_conn_gets_one_connection()
+    {
+        using FakeNbdServer server = new(peer =>
+        {
+            peer.Handshake(flags: 1);
+            peer.ExpectDisconnect();
+        });
+        using (NbdConnectionPool pool = Connect(server, connections: 8))
+        {
+            Assert.Equal(1, pool.ConnectionCount);
+            pool.Close(FakeNbdServer.TimeLimit);
+        }
+
+        server.Finish();
+    }
+
+    [Fact]
+    public void Further_connections_must_find_the_same_export()
+    {
+        using FakeNbdServer server = new(
+            peer =>
+            {
+                peer.Handshake(size: 4096, flags: 0x0101);
+                peer.Drain();
+            },
+            peer =>
+            {
+                peer.Handshake(size: 8192, flags: 0x0101);
+                peer.Drain();
+            });
+
+        NbdException exception = Assert.Throws<NbdException>(() => Connect(server, connections: 2));
+
+        Assert.Contains("another export", exception.Message);
+        server.Finish();
+    }
+
+    internal static byte[] Pattern(ulong offset, uint length)
+    {
+        byte[] bytes = new byte[length];
+        for (uint i = 0; i < length; i++)
+        {
+            ulong position = offset + i;
+            bytes[i] = (byte)((position * 7) ^ (position >> 8) ^ 0x5a);
+        }
+
+        return bytes;
+    }
+
+    /// <summary>A data chunk with the pattern of the part of the request that starts at <paramref name="start"/>.</summary>
+    internal static string Data(FakeRequest request, uint start, uint length, bool done) => Frame.DataChunk(
+        done, request.Cookie, request.Offset + start, Pattern(request.Offset + start, length));
+
+    internal static NbdConnectionPool Connect(FakeNbdServer server, int connections = 1) => NbdConnectionPool.Connect(
+        server.Endpoint, "", new NbdClientOptions { Connections = connections }, CancellationToken.None);
+
+    internal static RecordedCompletion Read(NbdConnectionPool pool, ulong offset, uint length)
+    {
+        RecordedCompletion completion = new((int)length);
+        Assert.Equal(Errno.None, pool.Read(offset, length, NbdCommandFlags.None, completion));
+        return completion;
+    }
+
+    private static byte* Address(byte[] pinned) => (byte*)Marshal.UnsafeAddrOfPinnedArrayElement(pinned, 0);
+
+    private static void AssertPattern(RecordedCompletion read, ulong offset, uint length)
+    {
+        Assert.Equal(Errno.None, read.Outcome);
+        Assert.Equal(Pattern(offset, length), read.Data);
+    }
+
+    private static void Run(Func<RecordedCompletion, Errno> submit, Errno outcome = Errno.None)
+    {
+        RecordedCompletion completion = new();
+        Assert.Equal(Errno.None, submit(completion));
+        Assert.Equal(outcome, completion.Outcome);
+    }
+}

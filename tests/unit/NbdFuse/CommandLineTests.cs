@@ -1,0 +1,111 @@
+using Nbd;
+using NbdFuse;
+
+namespace UnitTests.NbdFuseTests;
+
+public sealed class CommandLineTests
+{
+    private static Invocation Parse(params string[] arguments) =>
+        CommandLine.Parse(arguments, TextWriter.Null, _ => { })!;
+
+    private static string Refused(params string[] arguments) =>
+        Assert.Throws<UsageException>(() => Parse(arguments)).Message;
+
+    [Theory]
+    [InlineData("-rC4 -P /run/p")]
+    [InlineData("-r -C 4 -P/run/p")]
+    [InlineData("--readonly --connections=4 --pidfile /run/p")]
+    [InlineData("--read-only --connecti 4 --pid-file=/run/p --")]
+    public void Options_may_be_spelled_as_getopt_long_allows(string options)
+    {
+        Invocation invocation = Parse([.. options.Split(' '), "dir", "nbd://localhost"]);
+
+        Assert.True(invocation.ReadOnly);
+        Assert.Equal(4, invocation.Client.Connections);
+        Assert.Equal("/run/p", invocation.PidFile);
+        Assert.Equal("dir", invocation.Mountpoint);
+    }
+
+    [Fact]
+    public void Nothing_after_the_mountpoint_is_taken_for_an_option()
+    {
+        Invocation invocation = Parse("dir", "--command", "nbdkit", "-r", "--version", "-C", "9", "@file", "a b");
+
+        Assert.False(invocation.ReadOnly);
+        Assert.Null(invocation.Client.Connections);
+        NbdEndpoint.Command command = Assert.IsType<NbdEndpoint.Command>(invocation.Endpoint);
+        Assert.Equal(["nbdkit", "-r", "--version", "-C", "9", "@file", "a b"], command.Arguments);
+    }
+
+    [Fact]
+    public void A_command_in_brackets_ends_with_the_last_word()
+    {
+        Invocation invocation = Parse("dir", "[", "sh", "-c", "]", "]");
+
+        Assert.Equal(
+            ["sh", "-c", "]"], Assert.IsType<NbdEndpoint.SocketActivation>(invocation.Endpoint).Arguments);
+    }
+
+    [Fact]
+    public void An_export_can_be_named_where_the_source_has_no_place_for_it()
+    {
+        Invocation invocation = Parse("--export", "-disk", "dir", "--unix", "/run/sock");
+
+        Assert.Equal("-disk", invocation.ExportName);
+        Assert.Equal(new NbdEndpoint.Unix("/run/sock"), invocation.Endpoint);
+    }
+
+    [Fact]
+    public void Fuse_options_may_be_repeated_and_listed()
+    {
+        Invocation invocation = Parse(
+            "-o", "allow_other,fsname=a\\,b", "-o", "umask=022,nosuid", "-oattr_timeout=1.5", "dir", "nbd://h");
+
+        Assert.True(invocation.Fuse.AllowOther);
+        Assert.Equal("a,b", invocation.Fuse.Source);
+        Assert.Equal(0x12u, invocation.Fuse.Umask);
+        Assert.Equal(TimeSpan.FromSeconds(1.5), invocation.Fuse.AttrTimeout);
+    }
+
+    [Theory]
+    [InlineData("no mountpoint")]
+    [InlineData("no source", "dir")]
+    [InlineData("unknown option '--zzz'", "--zzz", "dir", "nbd://h")]
+    [InlineData("unknown option '-z'", "-rz", "dir", "nbd://h")]
+    [InlineData("ambiguous", "--conn", "4", "dir", "nbd://h")]
+    [InlineData("does not take a value", "--readonly=yes", "dir", "nbd://h")]
+    [InlineData("needs a value", "-C")]
+    [InlineData("from 1 to 1024, not '0'", "-C", "0", "dir", "nbd://h")]
+    [InlineData("from 1 to 1024, not '4x'", "-C", "4x", "dir", "nbd://h")]
+    [InlineData("unknown mode '--zzz'", "dir", "--zzz")]
+    [InlineData("unknown mode '-r'", "dir", "-r", "nbd://h")]
+    [InlineData("must be followed by HOST PORT", "dir", "--tcp", "h")]
+    [InlineData("from 1 to 65535, not '65536'", "dir", "--tcp", "h", "65536")]
+    [InlineData("must be a number, not '3x'", "dir", "--fd", "3x")]
+    [InlineData("as the last word, ']'", "dir", "[", "nbdkit", "memory")]
+    [InlineData("as the last word, ']'", "dir", "[", "]")]
+    [InlineData("followed by a command", "dir", "--command")]
+    [InlineData("not supported yet", "dir", "--vsock", "2", "10809")]
+    [InlineData("no further words", "dir", "nbd://h", "more")]
+    [InlineData("--export is for sources without a URI", "--export", "x", "dir", "nbd://h/y")]
+    [InlineData("unknown FUSE option '-o zzz'", "-o", "zzz", "dir", "nbd://h")]
+    [InlineData("octal", "-o", "umask=9", "dir", "nbd://h")]
+    public void A_wrong_command_line_is_refused_with_its_reason(string reason, params string[] arguments)
+    {
+        Assert.Contains(reason, Refused(arguments), StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData("--long-options", "--connections\n")]
+    [InlineData("--short-options", "-C\n")]
+    [InlineData("--help", "fusermount3 -u MOUNTPOINT")]
+    [InlineData("--fuse-help", "allow_other")]
+    [InlineData("-V", "nbdfuse ")]
+    public void Texts_can_be_asked_for(string option, string expected)
+    {
+        StringWriter output = new();
+
+        Assert.Null(CommandLine.Parse([option], output, _ => { }));
+        Assert.Contains(expected, output.ToString(), StringComparison.Ordinal);
+    }
+}
