@@ -87,6 +87,9 @@ public sealed unsafe partial class FuseRequest
     /// <summary>The request as the kernel sent it.</summary>
     internal byte* Buffer => _buffer.Start;
 
+    /// <summary>The unique while the request is unanswered, else 0.</summary>
+    internal ulong Pending => Volatile.Read(ref _pending);
+
     /// <summary>Whether the file system is not done with the request.</summary>
     internal bool IsTaken => Volatile.Read(ref _taken) != 0;
 

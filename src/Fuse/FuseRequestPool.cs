@@ -56,6 +56,9 @@ internal sealed class FuseRequestPool : IDisposable
     /// <summary>Objects made so far.</summary>
     internal int Allocated => _count;
 
+    /// <summary>All objects made so far, idle ones too.</summary>
+    internal ReadOnlySpan<FuseRequest?> Made => _requests.AsSpan(0, _count);
+
     /// <summary>Requests that the file system is not done with.</summary>
     internal int Taken
     {

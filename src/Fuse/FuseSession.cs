@@ -21,6 +21,7 @@ public sealed partial class FuseSession : IDisposable
     private readonly List<DeviceChannel> _clones = [];
     private FuseLimits? _limits;
     private FuseRequestPool? _pool;
+    private FuseRequesterWatch? _watch;
     private FuseWorker[] _workers = [];
     private int _running;
     private Exception? _fault;
@@ -91,6 +92,9 @@ public sealed partial class FuseSession : IDisposable
         {
             worker.Start();
         }
+
+        _watch = new FuseRequesterWatch(_pool);
+        _watch.Start();
     }
 
     /// <summary>Waits for <see cref="Ended"/>.</summary>
@@ -110,6 +114,7 @@ public sealed partial class FuseSession : IDisposable
     /// </summary>
     public void Dispose()
     {
+        _watch?.Dispose();
         _pool?.Close();
         if (_workers.All(worker => worker.Join(TimeSpan.FromMilliseconds(100))))
         {

@@ -107,7 +107,7 @@ public sealed partial class NbdClient : IAsyncDisposable
             {
                 using (_pool)
                 {
-                    return _pool.Close(_options.CloseTimeout);
+                    return _pool.Close(_options.CloseTimeout, _options.CloseTimeout);
                 }
             },
             CancellationToken.None,

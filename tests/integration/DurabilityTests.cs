@@ -77,7 +77,7 @@ public sealed class DurabilityTests : IntegrationTest
     }
 
     [Fact]
-    public void A_flush_that_fails_is_an_error_of_fsync()
+    public void A_flush_that_fails_is_an_error_of_fsync_and_of_the_exit_status()
     {
         NbdServer server = Nbdkit(
             "eval",
@@ -88,11 +88,16 @@ public sealed class DurabilityTests : IntegrationTest
             "can_flush=exit 0",
             "flush=echo EIO no >&2; exit 1");
         NbdFuseMount mount = Mount(server.Uri);
-        using RawFile file = RawFile.Open(mount.File, LibC.O_RDWR);
-        Assert.Equal(4096, file.Write(0, Data.Random(4096)));
+        using (RawFile file = RawFile.Open(mount.File, LibC.O_RDWR))
+        {
+            Assert.Equal(4096, file.Write(0, Data.Random(4096)));
 
-        Assert.Equal(-LibC.EIO, file.Fsync());
-        Assert.Equal(-LibC.EIO, file.Fdatasync());
+            Assert.Equal(-LibC.EIO, file.Fsync());
+            Assert.Equal(-LibC.EIO, file.Fdatasync());
+        }
+
+        mount.Unmount(exitCode: 1);
+        Assert.Contains("flush", mount.Log);
     }
 
     private static void WriteOnly(string path)

@@ -29,7 +29,8 @@ public sealed class ServerKindTests : IntegrationTest
         string image = Image();
         NbdServer server = Nbdkit("-o", "file", image);
 
-        WriteInTheMiddle(Mount(server.Uri), image);
+        // In oldstyle, nbdkit 1.32 announces FLUSH and refuses it (EINVAL), so the last flush fails.
+        WriteInTheMiddle(Mount(server.Uri), image, exitCode: 1);
     }
 
     [Fact]
@@ -50,7 +51,7 @@ public sealed class ServerKindTests : IntegrationTest
         WriteInTheMiddle(Mount(server.Uri), image);
     }
 
-    private static void WriteInTheMiddle(NbdFuseMount mount, string image)
+    private static void WriteInTheMiddle(NbdFuseMount mount, string image, int exitCode = 0)
     {
         byte[] expected = File.ReadAllBytes(image);
         Assert.Equal(expected, File.ReadAllBytes(mount.File));
@@ -62,7 +63,7 @@ public sealed class ServerKindTests : IntegrationTest
             file.Write(data);
         }
 
-        mount.Unmount();
+        mount.Unmount(exitCode);
         data.CopyTo(expected, 1_000_001);
         Assert.Equal(expected, File.ReadAllBytes(image));
     }

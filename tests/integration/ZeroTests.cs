@@ -84,14 +84,18 @@ public sealed class ZeroTests : IntegrationTest
     }
 
     [Fact]
-    public void Plain_allocation_is_refused()
+    public void Plain_allocation_succeeds_within_the_file_and_changes_nothing()
     {
-        NbdServer server = Nbdkit("memory", "1M");
-        NbdFuseMount mount = Mount(server.Uri);
+        NbdServer server = Nbdkit("pattern", "1M");
+        NbdServer writable = Nbdkit("memory", "1M");
+        Tool.Run("nbdcopy", server.Uri, writable.Uri);
+        NbdFuseMount mount = Mount(writable.Uri);
         using RawFile file = RawFile.Open(mount.File, LibC.O_RDWR);
 
-        Assert.Equal(-LibC.EOPNOTSUPP, file.Fallocate(0, 0, 4096));
-        Assert.Equal(-LibC.EOPNOTSUPP, file.Fallocate(LibC.FALLOC_FL_KEEP_SIZE, 0, 4096));
+        Assert.Equal(0, file.Fallocate(0, 4096, 65536));
+
+        Assert.Equal(-LibC.ENOSPC, file.Fallocate(0, 4096, 1 << 20));
+        Assert.Equal(Data.Pattern(0, 1 << 20), file.Read(0, 1 << 20));
     }
 
     private void CheckZeroes(string kind, int mode, long offset, long length)

@@ -34,12 +34,22 @@ internal static class ProcessTable
     /// <summary>Whether a process exists and is not a zombie.</summary>
     public static bool IsAlive(int id) => Stat(id) is [string state, ..] && state is not ("Z" or "X");
 
-    /// <summary>
-    /// The inode numbers of the sockets that a process has open, by /proc/PID/fd.
-    /// </summary>
-    public static int CountSockets(int id) =>
-        Directory.EnumerateFileSystemEntries($"/proc/{id}/fd")
-            .Count(path => File.ResolveLinkTarget(path, false)?.Name.StartsWith("socket:", StringComparison.Ordinal) == true);
+    /// <summary>What the kernel waits for on behalf of the process; "0" when it does not wait.</summary>
+    public static string WaitChannel(int id) => ReadOrEmpty($"/proc/{id}/wchan");
+
+    /// <summary>Whether the process waits for a FUSE daemon's answer.</summary>
+    public static bool WaitsForFuse(int id)
+    {
+        string channel = WaitChannel(id);
+        return channel.Contains("request_wait", StringComparison.Ordinal)
+            || channel.Contains("folio_wait", StringComparison.Ordinal)
+            || channel.Contains("fuse", StringComparison.Ordinal);
+    }
+
+    /// <summary>What the file descriptors of the process are.</summary>
+    public static IReadOnlyList<string> OpenFiles(int id) =>
+        [.. Directory.EnumerateFileSystemEntries($"/proc/{id}/fd")
+            .Select(path => File.ResolveLinkTarget(path, returnFinalTarget: false)?.FullName ?? "")];
 
     private static string CommandLine(int id) => ReadOrEmpty($"/proc/{id}/cmdline").Replace('\0', ' ');
 

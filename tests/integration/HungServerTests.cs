@@ -1,0 +1,199 @@
+using Tmds.Linux;
+
+namespace IntegrationTests;
+
+/// <summary>
+/// The server is stopped with SIGSTOP, as if the network had swallowed it: whoever waits for it can be killed, and
+/// nbdfuse can be ended.
+/// </summary>
+public sealed class HungServerTests : IntegrationTest
+{
+    private static readonly TimeSpan s_soon = TimeSpan.FromSeconds(5);
+
+    // What nbdfuse promises (5 s) and some grace for a busy machine.
+    private static readonly TimeSpan s_endOfDaemon = TimeSpan.FromSeconds(9);
+
+    [Theory]
+    [InlineData("INT", "if=DISK", "of=/dev/null", "bs=4096", "iflag=direct")]
+    [InlineData("KILL", "if=DISK", "of=/dev/null", "bs=4096", "iflag=direct")]
+    [InlineData("INT", "if=DISK", "of=/dev/null", "bs=4096")]
+    [InlineData("KILL", "if=DISK", "of=/dev/null", "bs=4096")]
+    [InlineData("INT", "if=/dev/zero", "of=DISK", "bs=4096", "conv=notrunc", "oflag=direct")]
+    [InlineData("KILL", "if=/dev/zero", "of=DISK", "bs=4096", "conv=notrunc", "oflag=direct")]
+    [InlineData("INT", "if=/dev/zero", "of=DISK", "bs=4096", "conv=notrunc")]
+    [InlineData("KILL", "if=/dev/zero", "of=DISK", "bs=4096", "conv=notrunc")]
+    [InlineData("INT", "if=/dev/zero", "of=DISK", "bs=1M", "count=64", "conv=notrunc", "oflag=direct")]
+    [InlineData("KILL", "if=/dev/zero", "of=DISK", "bs=1M", "count=64", "conv=notrunc", "oflag=direct")]
+    [InlineData("INT", "if=/dev/zero", "of=DISK", "bs=1M", "count=64", "conv=notrunc")]
+    [InlineData("KILL", "if=/dev/zero", "of=DISK", "bs=1M", "count=64", "conv=notrunc")]
+    [InlineData("INT", "if=/dev/null", "of=DISK", "conv=notrunc,fsync")]
+    [InlineData("KILL", "if=/dev/null", "of=DISK", "conv=notrunc,fsync")]
+    [InlineData("INT", "if=/dev/null", "of=DISK", "conv=notrunc,fdatasync")]
+    [InlineData("KILL", "if=/dev/null", "of=DISK", "conv=notrunc,fdatasync")]
+    public void A_program_that_waits_can_be_killed(string signal, params string[] how)
+    {
+        (NbdServer server, NbdFuseMount mount) = MountAndStop();
+        BackgroundProcess dd = Waiting("dd", [.. how.Select(word => word.Replace("DISK", mount.File))]);
+
+        dd.Signal(signal == "INT" ? LibC.SIGINT : LibC.SIGKILL);
+
+        dd.WaitForExit(s_soon);
+        server.Signal(LibC.SIGCONT);
+        mount.Unmount();
+    }
+
+    [Fact]
+    public void Many_large_writes_at_once_can_be_killed()
+    {
+        (NbdServer server, NbdFuseMount mount) = MountAndStop();
+        BackgroundProcess[] writers =
+        [
+            .. Enumerable.Range(0, 16).Select(i => Waiting(
+                "dd", "if=/dev/zero", $"of={mount.File}", "bs=1M", "count=1", $"seek={i}", "conv=notrunc", "oflag=direct")),
+        ];
+
+        foreach (BackgroundProcess writer in writers)
+        {
+            writer.Signal(LibC.SIGKILL);
+        }
+
+        foreach (BackgroundProcess writer in writers)
+        {
+            writer.WaitForExit(s_soon);
+        }
+
+        server.Signal(LibC.SIGCONT);
+        mount.Unmount();
+    }
+
+    [Fact]
+    public void Closing_the_file_does_not_hang()
+    {
+        (NbdServer server, NbdFuseMount mount) = MountAndStop(readFirst: true);
+        BackgroundProcess dd = Background("dd", "if=/dev/null", $"of={mount.File}", "conv=notrunc");
+
+        if (!Wait.Try(() => dd.HasExited, TimeSpan.FromSeconds(1)))
+        {
+            dd.Signal(LibC.SIGKILL);
+        }
+
+        dd.WaitForExit(s_soon);
+        server.Signal(LibC.SIGCONT);
+        mount.Unmount();
+    }
+
+    [Fact]
+    public void Late_replies_do_not_end_up_in_other_requests()
+    {
+        NbdServer server = Nbdkit("pattern", "64M");
+        NbdFuseMount mount = Mount(server.Uri);
+        server.Signal(LibC.SIGSTOP);
+        for (int i = 0; i < 8; i++)
+        {
+            BackgroundProcess dd = Waiting("dd", $"if={mount.File}", "of=/dev/null", "bs=1M", $"skip={i}", "iflag=direct");
+            dd.Signal(LibC.SIGKILL);
+            dd.WaitForExit(s_soon);
+        }
+
+        server.Signal(LibC.SIGCONT);
+
+        using RawFile file = RawFile.Open(mount.File, LibC.O_RDONLY | LibC.O_DIRECT);
+        for (int i = 0; i < 64; i++)
+        {
+            Assert.Equal(Data.Pattern(i << 20, 1 << 20), file.Read(i << 20, 1 << 20));
+        }
+    }
+
+    [Fact]
+    public void Stat_and_listing_never_wait_for_the_server()
+    {
+        (NbdServer server, NbdFuseMount mount) = MountAndStop();
+
+        Tool.Run("ls", "-l", mount.MountPath);
+        Tool.Run("df", mount.MountPath);
+
+        server.Signal(LibC.SIGCONT);
+    }
+
+    [Fact]
+    public void A_server_that_goes_on_makes_the_reader_go_on()
+    {
+        (NbdServer server, NbdFuseMount mount) = MountAndStop();
+        BackgroundProcess dd = Waiting("dd", $"if={mount.File}", "of=/dev/null", "bs=1M", "iflag=direct");
+
+        server.Signal(LibC.SIGCONT);
+
+        Assert.Equal(0, dd.WaitForExit());
+    }
+
+    [Fact]
+    public void SIGTERM_ends_nbdfuse_while_idle()
+    {
+        (_, NbdFuseMount mount) = MountAndStop();
+
+        mount.Stop(LibC.SIGTERM, s_endOfDaemon);
+    }
+
+    [Theory]
+    [InlineData("if=DISK", "of=/dev/null", "bs=4096", "iflag=direct")]
+    [InlineData("if=/dev/zero", "of=DISK", "bs=1M", "count=64", "conv=notrunc")]
+    [InlineData("if=/dev/zero", "of=DISK", "bs=1M", "count=64", "conv=notrunc", "oflag=direct")]
+    public void SIGTERM_ends_nbdfuse_and_frees_whoever_waits(params string[] how)
+    {
+        (_, NbdFuseMount mount) = MountAndStop();
+        BackgroundProcess dd = Waiting("dd", [.. how.Select(word => word.Replace("DISK", mount.File))]);
+
+        mount.Process.Signal(LibC.SIGTERM);
+
+        // What was being written is not flushed.
+        mount.CheckCleanEnd(s_endOfDaemon, exitCode: how[0] == "if=DISK" ? 0 : 1);
+        Assert.NotEqual(0, dd.WaitForExit(s_soon));
+    }
+
+    [Fact]
+    public void SIGTERM_ends_nbdfuse_and_its_hung_captive_server()
+    {
+        string image = Folder.FileAt("image");
+        File.WriteAllBytes(image, new byte[1 << 20]);
+        NbdFuseMount mount = Mount("--socket-activation", "qemu-nbd", "-f", "raw", image);
+        int id = ProcessTable.Mentioning(image).First(process => process.Value.StartsWith("qemu-nbd", StringComparison.Ordinal)).Key;
+        _ = LibC.kill(id, LibC.SIGSTOP);
+
+        mount.Stop(LibC.SIGTERM, s_endOfDaemon);
+
+        Wait.Until(() => !ProcessTable.IsAlive(id), "the captive server is gone");
+    }
+
+    [Fact]
+    public void Unmounting_ends_nbdfuse()
+    {
+        (_, NbdFuseMount mount) = MountAndStop();
+
+        Tool.Run("fusermount3", "-u", mount.MountPath);
+
+        mount.CheckCleanEnd(s_endOfDaemon);
+    }
+
+    private (NbdServer Server, NbdFuseMount Mount) MountAndStop(bool readFirst = false)
+    {
+        NbdServer server = Nbdkit("memory", "64M");
+        NbdFuseMount mount = Mount(server.Uri);
+        if (readFirst)
+        {
+            Tool.Run("dd", $"if={mount.File}", "of=/dev/null", "bs=4096", "count=1", "iflag=direct");
+        }
+
+        server.Signal(LibC.SIGSTOP);
+        return (server, mount);
+    }
+
+    private BackgroundProcess Waiting(string program, params string[] arguments)
+    {
+        BackgroundProcess process = Background(program, arguments);
+        Wait.Until(
+            () => process.HasExited || ProcessTable.WaitsForFuse(process.Id),
+            $"{program} waits for the server; it is in {ProcessTable.WaitChannel(process.Id)}");
+        Assert.False(process.HasExited, "the program ended without the server");
+        return process;
+    }
+}

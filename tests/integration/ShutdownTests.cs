@@ -1,0 +1,153 @@
+using Tmds.Linux;
+
+namespace IntegrationTests;
+
+public sealed class ShutdownTests : IntegrationTest
+{
+    [Theory]
+    [InlineData("TERM")]
+    [InlineData("INT")]
+    [InlineData("HUP")]
+    public void A_signal_unmounts_and_the_exit_status_is_0(string signal)
+    {
+        NbdFuseMount mount = Mount(Nbdkit("memory", "1M").Uri);
+
+        mount.Stop(signal switch { "TERM" => LibC.SIGTERM, "INT" => LibC.SIGINT, _ => LibC.SIGHUP });
+
+        Assert.Equal("", mount.Log);
+    }
+
+    [Fact]
+    public void Unmounting_ends_nbdfuse_silently()
+    {
+        NbdFuseMount mount = Mount(Nbdkit("memory", "1M").Uri);
+
+        mount.Unmount();
+
+        Assert.Equal("", mount.Log);
+    }
+
+    [Fact]
+    public void The_captive_server_is_gone_when_nbdfuse_is()
+    {
+        string image = Folder.FileAt("image");
+        File.WriteAllBytes(image, new byte[1 << 20]);
+        NbdFuseMount mount = Mount("[", "qemu-nbd", "-f", "raw", image, "]");
+
+        Tool.Run("fusermount3", "-u", mount.MountPath);
+        mount.Process.WaitForExit();
+
+        Assert.Empty(ProcessTable.Mentioning(image));
+    }
+
+    [Fact]
+    public void SIGTERM_with_open_files_ends_nbdfuse()
+    {
+        NbdFuseMount mount = Mount(Nbdkit("memory", "1M").Uri);
+        using RawFile file = RawFile.Open(mount.File, LibC.O_RDWR);
+        file.Write(0, Data.Random(4096));
+
+        mount.Stop(LibC.SIGTERM);
+    }
+
+    [Fact]
+    public void SIGTERM_with_64_reads_in_flight_ends_nbdfuse()
+    {
+        NbdkitLog log = new(Folder.FileAt("nbdkit.log"));
+        NbdServer server = Nbdkit(
+            "-t", "64", "--filter=log", "--filter=delay", "memory", "16M", $"logfile={log.Path}", "rdelay=60");
+        NbdFuseMount mount = Mount(new MountRequest { Options = ["-C", "1"], Source = [server.Uri] });
+        BackgroundProcess fio = Background(
+            "fio", "--name=depth", $"--filename={mount.File}", "--rw=randread", "--bs=4k", "--direct=1", "--ioengine=libaio",
+            "--iodepth=64", "--size=4M", "--allow_file_create=0", $"--output={Folder.FileAt("fio.log")}");
+        Wait.Until(() => log.Commands.Count(command => command.Name == "Read") >= 64, "64 reads are in flight");
+
+        mount.Stop(LibC.SIGTERM, TimeSpan.FromSeconds(9));
+
+        Assert.NotEqual(0, fio.WaitForExit());
+    }
+
+    [Fact]
+    public void Writes_in_flight_at_SIGTERM_reach_the_server()
+    {
+        NbdkitLog log = new(Folder.FileAt("nbdkit.log"));
+        NbdServer server = Nbdkit(
+            "--filter=log", "--filter=delay", "memory", "16M", $"logfile={log.Path}", "wdelay=1");
+        NbdFuseMount mount = Mount(server.Uri);
+        byte[] data = Data.Filled(1 << 20, 0x3c);
+        File.WriteAllBytes(Folder.FileAt("source"), data);
+        Background("dd", $"if={Folder.FileAt("source")}", $"of={mount.File}", "bs=1M", "conv=notrunc", "oflag=direct");
+        Wait.Until(() => log.Commands.Any(command => command.Name == "Write"), "the write is in flight");
+
+        mount.Stop(LibC.SIGTERM, TimeSpan.FromSeconds(9));
+
+        Tool.Run("nbdcopy", server.Uri, Folder.FileAt("copy"));
+        Assert.Equal(data, File.ReadAllBytes(Folder.FileAt("copy"))[..data.Length]);
+    }
+
+    [Fact]
+    public void A_lazy_unmount_lets_open_files_go_on_and_then_ends_nbdfuse()
+    {
+        NbdServer server = Nbdkit("pattern", "4M");
+        NbdFuseMount mount = Mount(server.Uri);
+        using (RawFile file = RawFile.Open(mount.File, LibC.O_RDONLY | LibC.O_DIRECT))
+        {
+            Tool.Run("fusermount3", "-u", "-z", mount.MountPath);
+
+            Assert.Equal(Data.Pattern(1 << 20, 1 << 20), file.Read(1 << 20, 1 << 20));
+            Assert.False(mount.Process.HasExited, "nbdfuse is gone");
+        }
+
+        mount.CheckCleanEnd();
+    }
+
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void Aborting_the_fuse_connection_ends_nbdfuse_and_unmounts(bool hung)
+    {
+        Assert.SkipUnless(LibC.geteuid() == 0, "only root may abort");
+        NbdServer server = Nbdkit("memory", "64M");
+        NbdFuseMount mount = Mount(server.Uri);
+        BackgroundProcess? dd = null;
+        if (hung)
+        {
+            server.Signal(LibC.SIGSTOP);
+            dd = Background("dd", $"if={mount.File}", "of=/dev/null", "bs=1M", "iflag=direct");
+            Wait.Until(() => ProcessTable.WaitsForFuse(dd.Id), "dd waits");
+        }
+
+        string number = MountTable.Read().First(entry => entry.Path == mount.MountPath).Device.Split(':')[1];
+        File.WriteAllText(Path.Combine(FuseControl(), number, "abort"), "1");
+
+        mount.CheckCleanEnd(TimeSpan.FromSeconds(9));
+        if (dd is not null)
+        {
+            Assert.NotEqual(0, dd.WaitForExit(TimeSpan.FromSeconds(5)));
+        }
+    }
+
+    [Fact]
+    public void Mounting_and_unmounting_many_times_leaves_nothing()
+    {
+        NbdServer server = Nbdkit("pattern", "64K");
+        for (int i = 0; i < 20; i++)
+        {
+            NbdFuseMount mount = Mount(server.Uri);
+            Assert.Equal(65536, File.ReadAllBytes(mount.File).Length);
+            mount.Unmount();
+        }
+    }
+
+    // The kernel's control files for FUSE connections. A system without them mounted gets them.
+    private static string FuseControl()
+    {
+        const string Path = "/sys/fs/fuse/connections";
+        if (!MountTable.IsMounted(Path))
+        {
+            Tool.Run("mount", "-t", "fusectl", "fusectl", Path);
+        }
+
+        return Path;
+    }
+}
