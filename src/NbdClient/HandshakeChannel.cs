@@ -33,7 +33,7 @@ internal sealed unsafe class HandshakeChannel : IDisposable
         _wait.Deadline = Deadline.Earliest(_wait.Deadline, Deadline.After(time));
 
     /// <summary>Sends all bytes.</summary>
-    /// <exception cref="NbdException">ETIMEDOUT, or the socket's error.</exception>
+    /// <exception cref="NbdException">As for <see cref="Receive"/>.</exception>
     public void Send(ReadOnlySpan<byte> bytes)
     {
         while (!bytes.IsEmpty)
@@ -56,7 +56,7 @@ internal sealed unsafe class HandshakeChannel : IDisposable
 
     /// <summary>Receives until the buffer is full.</summary>
     /// <exception cref="NbdException">
-    /// ECONNRESET at the end of the stream, ETIMEDOUT, or the socket's error.
+    /// ECONNRESET when the server closed the connection, ETIMEDOUT, or the socket's error.
     /// </exception>
     public void Receive(Span<byte> buffer)
     {
@@ -79,9 +79,7 @@ internal sealed unsafe class HandshakeChannel : IDisposable
                 }
                 else if (received == 0)
                 {
-                    throw new NbdException(
-                        $"{_peer}: the server closed the connection while we were {Phase}",
-                        Errno.ECONNRESET);
+                    throw SocketError(Errno.ECONNRESET);
                 }
                 else if (LinuxException.LastErrno is not (Errno.EINTR or Errno.EAGAIN))
                 {
@@ -129,7 +127,8 @@ internal sealed unsafe class HandshakeChannel : IDisposable
         }
     }
 
-    private NbdException SocketError(Errno errno) => new(
-        $"{_peer}: the connection failed while we were {Phase}: {LinuxException.Describe(errno)}",
-        errno);
+    private NbdException SocketError(Errno errno) => errno is Errno.ECONNRESET or Errno.EPIPE
+        ? new NbdException($"{_peer}: the server closed the connection while we were {Phase}", Errno.ECONNRESET)
+        : new NbdException(
+            $"{_peer}: the connection failed while we were {Phase}: {LinuxException.Describe(errno)}", errno);
 }

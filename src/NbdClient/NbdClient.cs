@@ -46,11 +46,13 @@ public sealed partial class NbdClient : IAsyncDisposable
     /// (ENOENT, ECONNREFUSED, ETIMEDOUT, ...), has no such export (ENOENT), refuses it (EACCES, ...) or breaks the
     /// protocol (EPROTO).
     /// </exception>
-    public static Task<NbdClient> ConnectAsync(
+    /// <exception cref="OperationCanceledException">The token was cancelled.</exception>
+    public static async Task<NbdClient> ConnectAsync(
         string uri, NbdClientOptions? options = null, CancellationToken cancellationToken = default)
     {
         NbdUri parsed = NbdUri.Parse(uri);
-        return ConnectAsync(parsed.Endpoint, parsed.ExportName, options, cancellationToken);
+        return await ConnectAsync(parsed.Endpoint, parsed.ExportName, options, cancellationToken)
+            .ConfigureAwait(false);
     }
 
     /// <summary>Connects to an export of an endpoint, which is started first if it is a command.</summary>
@@ -59,6 +61,7 @@ public sealed partial class NbdClient : IAsyncDisposable
     /// <param name="options">How; null for the defaults.</param>
     /// <param name="cancellationToken">Gives up at once.</param>
     /// <exception cref="NbdException">As for the overload with a URI.</exception>
+    /// <exception cref="OperationCanceledException">The token was cancelled.</exception>
     public static Task<NbdClient> ConnectAsync(
         NbdEndpoint endpoint,
         string exportName = "",
@@ -68,6 +71,14 @@ public sealed partial class NbdClient : IAsyncDisposable
         ArgumentNullException.ThrowIfNull(endpoint);
         ArgumentNullException.ThrowIfNull(exportName);
         NbdClientOptions chosen = options ?? new NbdClientOptions();
+        if (chosen.Connections is < 1 or > NbdConnectionPool.MaximumConnections)
+        {
+            throw new ArgumentOutOfRangeException(
+                nameof(options),
+                chosen.Connections,
+                $"The number of connections must be 1 to {NbdConnectionPool.MaximumConnections}.");
+        }
+
         // The conversation blocks: it gets a thread of its own for the moment.
         return Task.Factory.StartNew(
             () => new NbdClient(
@@ -96,7 +107,7 @@ public sealed partial class NbdClient : IAsyncDisposable
             {
                 using (_pool)
                 {
-                    return _pool.Close(_options.CloseTimeout);
+                    return _pool.Close(_options.CloseTimeout, _options.CloseTimeout);
                 }
             },
             CancellationToken.None,

@@ -13,6 +13,8 @@ public sealed unsafe class NbdConnectionPool : IDisposable
     /// <summary>Largest number of connections that can be asked for.</summary>
     public const int MaximumConnections = 1024;
 
+    private static readonly TimeSpan s_disconnectTime = TimeSpan.FromSeconds(5);
+
     private readonly NbdConnection[] _connections;
     private readonly CaptiveServer? _captive;
     private int _turn;
@@ -227,22 +229,26 @@ public sealed unsafe class NbdConnectionPool : IDisposable
     }
 
     /// <summary>
-    /// Ends politely: waits for the commands in flight, sends a FLUSH if anything changed since the last one,
+    /// Ends politely: if anything changed since the last FLUSH, waits for the commands in flight and sends another;
     /// disconnects, and waits for a server of our own to end. No command may be sent any more.
     /// </summary>
-    /// <param name="timeout">Time limit; after it, connections are cut and a server of our own is killed.</param>
+    /// <param name="flushTimeout">Time limit for the commands in flight and the FLUSH, together.</param>
+    /// <param name="closeTimeout">
+    /// Time limit for the rest, at most 5 seconds of it for the connections; after it, connections are cut and a
+    /// server of our own is killed.
+    /// </param>
     /// <returns>None, or why the last changes may not be on stable storage.</returns>
-    public Errno Close(TimeSpan timeout)
+    public Errno Close(TimeSpan flushTimeout, TimeSpan closeTimeout)
     {
-        Deadline deadline = Deadline.After(timeout);
-        SpinWait.SpinUntil(() => InFlight == 0, deadline.RemainingMilliseconds);
-        Errno flushed = _isDirty && Export.CanFlush ? FlushAndWait(deadline) : Errno.None;
+        Errno flushed = _isDirty ? FlushAndWait(Deadline.After(flushTimeout)) : Errno.None;
+        Deadline closeDeadline = Deadline.After(closeTimeout);
+        Deadline disconnectDeadline = Deadline.After(closeTimeout < s_disconnectTime ? closeTimeout : s_disconnectTime);
         foreach (NbdConnection connection in _connections)
         {
-            connection.Close(deadline);
+            connection.Close(disconnectDeadline);
         }
 
-        _captive?.Stop(deadline);
+        _captive?.Stop(closeDeadline);
         return flushed;
     }
 
@@ -276,6 +282,12 @@ public sealed unsafe class NbdConnectionPool : IDisposable
 
     private Errno FlushAndWait(Deadline deadline)
     {
+        SpinWait.SpinUntil(() => InFlight == 0, deadline.RemainingMilliseconds);
+        if (!Export.CanFlush)
+        {
+            return Errno.None;
+        }
+
         WaitingCompletion waiting = new();
         Errno error = Flush(waiting);
         return error == Errno.None ? waiting.Wait(deadline) : error;

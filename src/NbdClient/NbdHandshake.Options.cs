@@ -240,7 +240,7 @@ internal sealed partial class NbdHandshake
     {
         (string what, Errno errno) = type switch
         {
-            NbdOptionReplyType.ErrorUnknown => ($"no export named {QuotedName()}; {ListExportsInWords()}", Errno.ENOENT),
+            NbdOptionReplyType.ErrorUnknown => ($"no export named {QuotedName()}", Errno.ENOENT),
             NbdOptionReplyType.ErrorPolicy => ($"the server's policy forbids {ExportInWords()}", Errno.EACCES),
             NbdOptionReplyType.ErrorPlatform =>
                 ($"the server's platform cannot serve {ExportInWords()}", Errno.EOPNOTSUPP),
@@ -258,7 +258,8 @@ internal sealed partial class NbdHandshake
             _ => ($"the server refused {ExportInWords()} with the unknown error 0x{(uint)type:x8}", Errno.EIO),
         };
         string saying = serverText.Length == 0 ? "" : $" (the server says: {serverText})";
-        return new NbdException($"{_peer}: {what}{saying}", errno);
+        string exports = type == NbdOptionReplyType.ErrorUnknown ? $"; {ListExportsInWords()}" : "";
+        return new NbdException($"{_peer}: {what}{saying}{exports}", errno);
     }
 
     private string QuotedName() => _exportName.Length == 0

@@ -159,7 +159,7 @@ internal sealed partial class NbdHandshake
         {
             _channel.Receive(wire);
         }
-        catch (NbdException e) when (e.Errno is Errno.ECONNRESET or Errno.EPIPE)
+        catch (NbdException e) when (e.Errno == Errno.ECONNRESET)
         {
             throw new NbdException(
                 $"{_peer}: the server refused {ExportInWords()} by closing the connection; it has no other way "

@@ -53,7 +53,7 @@ public sealed class NbdUri
         return result is not null;
     }
 
-    /// <summary>The URI in its shortest form, without the user name and without query keys that have no effect.</summary>
+    /// <summary>The URI in its shortest form, without user name and query keys that have no effect.</summary>
     public override string ToString() => Endpoint.FormatUri(ExportName);
 
     private static (NbdUri? Result, string? Error, Errno Errno) Read(string uri)
@@ -307,7 +307,7 @@ public sealed class NbdUri
         }
     }
 
-    /// <summary>What the user typed, without what stands before an '@' and without the query: both may be secret.</summary>
+    /// <summary>What was given, without what stands before an '@' and without the query: both may be secret.</summary>
     private static string DescribeInput(string uri)
     {
         string shown = uri.Split('?')[0];

@@ -15,7 +15,7 @@ internal static unsafe class SocketConnector
     /// </summary>
     private const int UnixSendBufferBytes = 2 * 1024 * 1024;
 
-    /// <summary>sun_path of sockaddr_un has 108 bytes; a path ends with a NUL, an abstract name starts with one.</summary>
+    /// <summary>sun_path has 108 bytes; a path ends with a NUL, an abstract name starts with one.</summary>
     private const int MaximumSocketPathBytes = 107;
 
     private static readonly TimeSpan s_backlogPause = TimeSpan.FromMilliseconds(20);
@@ -229,7 +229,7 @@ internal static unsafe class SocketConnector
         }
     }
 
-    /// <summary>Unix sockets only: setting a size on TCP switches its autotuning off. Failure only costs speed.</summary>
+    /// <summary>Unix sockets only: a size set on TCP ends its autotuning. Failure only costs speed.</summary>
     private static void EnlargeSendBuffer(SafeFd socket)
     {
         if (GetOption(socket, LibC.SO_DOMAIN) == LibC.AF_UNIX

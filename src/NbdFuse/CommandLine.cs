@@ -54,7 +54,7 @@ internal static class CommandLine
 
         if (operands.Count == 0)
         {
-            throw new UsageException("no mountpoint given (try 'nbdfuse --help')");
+            throw new UsageException("no MOUNTPOINT given (try 'nbdfuse --help')");
         }
 
         (NbdEndpoint endpoint, string? exportName) = SourceArguments.Parse(operands.Skip(1).ToList(), warn);
@@ -125,7 +125,7 @@ internal static class CommandLine
                 return number;
             }
 
-            result.AddError($"{form.Names[0]} must be a number from {minimum} to {maximum}, not '{text}'");
+            result.AddError($"{string.Join('/', form.Names)} must be a number from {minimum} to {maximum}, not '{text}'");
             return null;
         },
     };

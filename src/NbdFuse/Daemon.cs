@@ -13,11 +13,12 @@ internal sealed class Daemon
 {
     private const int ReadAheadKibibytes = 1024;
 
-    // After a signal everything is over within this time, also when the server hangs: what is then unanswered
-    // fails with EIO. An unmount from outside waits longer, because somebody still can send a signal.
+    // Everything is over within these times, also when the server hangs: what is then unanswered fails with EIO.
+    // Without a signal the last FLUSH gets as long as a slow disk may need, because a signal can still end the wait.
     private static readonly TimeSpan s_drainTime = TimeSpan.FromSeconds(3);
     private static readonly TimeSpan s_closeTimeAfterSignal = TimeSpan.FromSeconds(1.5);
-    private static readonly TimeSpan s_closeTime = TimeSpan.FromMinutes(1);
+    private static readonly TimeSpan s_flushTime = TimeSpan.FromMinutes(2);
+    private static readonly TimeSpan s_closeTime = TimeSpan.FromSeconds(30);
 
     private readonly Invocation _invocation;
     private readonly Log _log;
@@ -51,8 +52,7 @@ internal sealed class Daemon
         }
 
         log.Verbose(Describe(pool));
-        pool.ConnectionLost = reason => log.Write(
-            $"{reason.Message}; requests that need the connection fail with EIO");
+        pool.ConnectionLost = new LossReport(log).Tell;
         ExportFileOptions options = FileOptions(invocation, pool, target);
         ExportFileSystem fileSystem = new(pool, options, log.Write);
         using FuseMount mount = FuseMount.Create(target.Mountpoint, MountOptions(invocation, pool, options));
@@ -99,7 +99,9 @@ internal sealed class Daemon
             () => _ = Task.Delay(s_closeTimeAfterSignal).ContinueWith(
                 _ => _pool.Abort(new NbdException($"{_pool.Endpoint}: given up at exit", Errno.ECANCELED)),
                 TaskScheduler.Default));
-        Errno flushed = _pool.Close(isSignal ? s_closeTimeAfterSignal : s_closeTime);
+        Errno flushed = isSignal
+            ? _pool.Close(s_closeTimeAfterSignal, s_closeTimeAfterSignal)
+            : _pool.Close(s_flushTime, s_closeTime);
         if (flushed != Errno.None)
         {
             _log.Write(

@@ -9,8 +9,9 @@ internal static class HelpText
 
         Show an NBD export as an ordinary file:
 
-            nbdfuse [-C N|--connections N] [-d] [-o FUSE-OPTION] [-P PIDFILE]
-                    [-r] [-s] [-v] [--connect-timeout SECONDS]
+            nbdfuse [-C N|--connections N] [--connect-timeout SECONDS] [-d]
+                    [--export NAME] [-o FUSE-OPTION] [-P FILE|--pidfile FILE]
+                    [-r|--readonly] [-s] [-v|--verbose]
                     MOUNTPOINT[/FILENAME] URI
 
         Other sources:
@@ -22,7 +23,7 @@ internal static class HelpText
             nbdfuse MOUNTPOINT[/FILENAME] --tcp HOST PORT
             nbdfuse MOUNTPOINT[/FILENAME] --unix SOCKET
 
-            With these, --export NAME before the mountpoint names the export.
+            With these, --export NAME says which export; a URI has it in its path.
 
         To unmount:
 
@@ -32,6 +33,8 @@ internal static class HelpText
 
             nbdfuse --help
             nbdfuse --fuse-help
+            nbdfuse --long-options
+            nbdfuse --short-options
             nbdfuse -V|--version
 
         Please read the nbdfuse(1) manual page for full usage.

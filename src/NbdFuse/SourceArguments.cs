@@ -14,7 +14,7 @@ internal static class SourceArguments
     {
         if (arguments.Count == 0)
         {
-            throw new UsageException("no source after the mountpoint: give an NBD URI, or [ CMD ARGS ... ]");
+            throw new UsageException("no SOURCE after the mountpoint: give an NBD URI, or [ CMD ARGS ... ]");
         }
 
         string mode = arguments[0];
@@ -50,7 +50,7 @@ internal static class SourceArguments
                 $"unknown mode '{mode}' after the mountpoint (options go before the mountpoint)");
         }
 
-        Expect(mode, "no further words", rest, 0);
+        Expect(mode, "", rest, 0);
         return Uri(mode, warn);
     }
 
@@ -84,9 +84,14 @@ internal static class SourceArguments
 
     private static void Expect(string mode, string what, List<string> words, int count)
     {
-        if (words.Count != count)
+        if (words.Count < count)
         {
-            throw new UsageException($"'{mode}' must be followed by {what}; there are {words.Count} words");
+            throw new UsageException($"{mode} must be followed by {what}");
+        }
+
+        if (words.Count > count)
+        {
+            throw new UsageException($"unexpected word '{words[count]}' after the source");
         }
     }
 

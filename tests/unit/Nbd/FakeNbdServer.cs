@@ -29,7 +29,10 @@ internal sealed class FakeNbdServer : IDisposable
             Task<Socket> accepted = AcceptAfter(previous);
             previous = accepted;
             _scripts.Add(Task.Factory.StartNew(
-                () => Play(script, accepted), CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default));
+                () => Play(script, accepted),
+                CancellationToken.None,
+                TaskCreationOptions.LongRunning,
+                TaskScheduler.Default));
         }
     }
 

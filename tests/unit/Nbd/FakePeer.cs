@@ -62,6 +62,22 @@ internal sealed class FakePeer : IDisposable
         }
     }
 
+    /// <summary>Sends, says that no more comes, and reads until the client leaves.</summary>
+    internal void SendAndShutDown(byte[] bytes)
+    {
+        try
+        {
+            Send(bytes);
+            _socket.Shutdown(SocketShutdown.Send);
+        }
+        catch (SocketException)
+        {
+            // The client had heard enough.
+        }
+
+        Drain();
+    }
+
     /// <summary>Sends until the client has cut the connection.</summary>
     internal void SendForEver(string hex)
     {
@@ -137,7 +153,11 @@ internal sealed class FakePeer : IDisposable
 
     /// <summary>A whole handshake with GO; afterwards the connection is in the transmission phase.</summary>
     internal void Handshake(
-        ulong size = 1024 * 1024, int flags = 0x0c6d, bool structured = true, string exportName = "", string extraInfos = "")
+        ulong size = 1024 * 1024,
+        int flags = 0x0c6d,
+        bool structured = true,
+        string exportName = "",
+        string extraInfos = "")
     {
         Send(Frame.Newstyle());
         Expect(Frame.U32(3));
@@ -171,7 +191,8 @@ internal sealed class FakePeer : IDisposable
         int unread = 1;
         while (unread > 0)
         {
-            Assert.True(Stopwatch.GetElapsedTime(start) < FakeNbdServer.TimeLimit, $"the client does not read\n{Transcript}");
+            Assert.True(
+                Stopwatch.GetElapsedTime(start) < FakeNbdServer.TimeLimit, $"the client does not read\n{Transcript}");
             Thread.Yield();
             if (LibC.ioctl((int)_socket.Handle, SiocOutQ, &unread) < 0)
             {

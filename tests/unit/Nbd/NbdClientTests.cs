@@ -1,4 +1,3 @@
-using System.Collections.Concurrent;
 using global::Nbd;
 using global::Nbd.Protocol;
 using Linux;
@@ -8,7 +7,6 @@ namespace UnitTests.Nbd;
 public sealed class NbdClientTests
 {
     private const int MiB = 1024 * 1024;
-    private const int AllFlags = 0x0c6d;
 
     private static CancellationToken Token => TestContext.Current.CancellationToken;
 
@@ -41,7 +39,7 @@ public sealed class NbdClientTests
     {
         const int Tasks = 64;
         const int Block = 4096;
-        MemoryDisk disk = new(Tasks * Block, AllFlags | 0x100);
+        MemoryDisk disk = new(Tasks * Block, MemoryDisk.AllFlags | 0x100);
         using FakeNbdServer server = new(disk.Serve, disk.Serve, disk.Serve);
         await using (NbdClient client = await ConnectAsync(server, new NbdClientOptions { Connections = 3 }))
         {
@@ -107,7 +105,7 @@ public sealed class NbdClientTests
         List<uint> lengths = [];
         using FakeNbdServer server = new(peer =>
         {
-            peer.Handshake(Size, AllFlags, extraInfos: Frame.BlockSizeInfo(4096, 4096, 64 * MiB));
+            peer.Handshake(Size, MemoryDisk.AllFlags, extraInfos: Frame.BlockSizeInfo(4096, 4096, 64 * MiB));
             for (FakeRequest request = peer.ReceiveRequest(); request.Type != 2; request = peer.ReceiveRequest())
             {
                 if (request.Type == 6)
@@ -132,7 +130,7 @@ public sealed class NbdClientTests
     public async Task Write_through_becomes_a_flush_where_the_server_has_no_FUA()
     {
         MemoryDisk with = new(MiB);
-        MemoryDisk without = new(MiB, AllFlags & ~8);
+        MemoryDisk without = new(MiB, MemoryDisk.AllFlags & ~8);
         foreach (MemoryDisk disk in new[] { with, without })
         {
             using FakeNbdServer server = new(disk.Serve);
@@ -196,7 +194,7 @@ public sealed class NbdClientTests
     [Fact]
     public async Task A_read_only_export_refuses_changes()
     {
-        MemoryDisk disk = new(MiB, AllFlags | 2);
+        MemoryDisk disk = new(MiB, MemoryDisk.AllFlags | 2);
         using FakeNbdServer server = new(disk.Serve);
         await using NbdClient client = await ConnectAsync(server);
 
@@ -266,127 +264,6 @@ public sealed class NbdClientTests
     }
 
     [Fact]
-    public async Task A_cancelled_command_ends_at_once_and_leaves_the_buffer_alone()
-    {
-        using ManualResetEventSlim cancelled = new();
-        using FakeNbdServer server = new(peer =>
-        {
-            peer.Handshake();
-            (FakeRequest first, FakeRequest second) = (peer.ReceiveRequest(), peer.ReceiveRequest());
-            Assert.True(cancelled.Wait(FakeNbdServer.TimeLimit));
-            peer.Send(TransmissionTests.Data(first, 0, 512, true) + TransmissionTests.Data(second, 0, 512, true));
-            peer.ExpectDisconnect();
-        });
-        await using (NbdClient client = await ConnectAsync(server))
-        {
-            using CancellationTokenSource cancellation = new();
-            byte[] abandoned = new byte[512];
-            byte[] kept = new byte[512];
-            Task first = client.ReadAsync(0, abandoned, cancellation.Token).AsTask();
-            Task second = client.ReadAsync(1024, kept, Token).AsTask();
-
-            await cancellation.CancelAsync();
-            OperationCanceledException exception =
-                await Assert.ThrowsAnyAsync<OperationCanceledException>(() => first);
-            Assert.Equal(cancellation.Token, exception.CancellationToken);
-            cancelled.Set();
-
-            await second;
-            Assert.Equal(TransmissionTests.Pattern(1024, 512), kept);
-            Assert.All(abandoned, value => Assert.Equal(0, value));
-        }
-
-        server.Finish();
-    }
-
-    [Fact]
-    public async Task The_data_of_a_cancelled_write_is_the_data_at_its_start()
-    {
-        const int Length = 4 * MiB;
-        using ManualResetEventSlim overwritten = new();
-        using FakeNbdServer server = new(peer =>
-        {
-            peer.Handshake(Length);
-            Assert.True(overwritten.Wait(FakeNbdServer.TimeLimit));
-            for (FakeRequest request = peer.ReceiveRequest(); request.Type == 1; request = peer.ReceiveRequest())
-            {
-                Assert.All(request.Payload, value => Assert.Equal(0x11, value));
-                peer.Send(Frame.SimpleReply(0, request.Cookie));
-            }
-        });
-        NbdClient client = await ConnectAsync(server);
-        using CancellationTokenSource cancellation = new();
-        byte[] data = new byte[Length];
-        data.AsSpan().Fill(0x11);
-        Task write = client.WriteAsync(0, data, cancellationToken: cancellation.Token).AsTask();
-
-        await cancellation.CancelAsync();
-        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => write);
-        data.AsSpan().Fill(0x22);
-        overwritten.Set();
-
-        // The FLUSH of the end is answered by nobody.
-        await Assert.ThrowsAsync<NbdException>(async () => await client.DisposeAsync());
-        server.Finish();
-    }
-
-    [Fact]
-    public async Task Cancelling_at_any_moment_neither_mixes_up_nor_loses_commands()
-    {
-        MemoryDisk disk = new(MiB);
-        using FakeNbdServer server = new(disk.Serve);
-        await using (NbdClient client = await ConnectAsync(server))
-        {
-            byte[] all = TransmissionTests.Pattern(0, MiB);
-            await client.WriteAsync(0, all, cancellationToken: Token);
-            await Task.WhenAll(Enumerable.Range(0, 8).Select(task => Task.Run(
-                async () =>
-                {
-                    Random random = new(task);
-                    byte[] buffer = new byte[4096];
-                    for (int round = 0; round < 300; round++)
-                    {
-                        using CancellationTokenSource cancellation = new();
-                        int offset = random.Next(MiB - buffer.Length);
-                        buffer.AsSpan().Clear();
-                        Task read = client.ReadAsync(offset, buffer, cancellation.Token).AsTask();
-                        Thread.SpinWait(random.Next(2000));
-                        await cancellation.CancelAsync();
-                        try
-                        {
-                            await read;
-                            Assert.True(all.AsSpan(offset, buffer.Length).SequenceEqual(buffer));
-                        }
-                        catch (OperationCanceledException)
-                        {
-                            Assert.Equal(-1, buffer.AsSpan().IndexOfAnyExcept((byte)0));
-                        }
-                    }
-                },
-                Token)));
-        }
-
-        server.Finish();
-    }
-
-    [Fact]
-    public async Task A_token_that_is_cancelled_already_sends_nothing()
-    {
-        MemoryDisk disk = new(MiB);
-        using FakeNbdServer server = new(disk.Serve);
-        await using (NbdClient client = await ConnectAsync(server))
-        {
-            CancellationToken cancelled = new(true);
-            await Assert.ThrowsAnyAsync<OperationCanceledException>(
-                async () => await client.ReadAsync(0, new byte[1], cancelled));
-            await Assert.ThrowsAnyAsync<OperationCanceledException>(async () => await client.FlushAsync(cancelled));
-        }
-
-        server.Finish();
-        Assert.Equal([2], disk.Commands.Select(c => c.Type));
-    }
-
-    [Fact]
     public async Task An_error_in_a_piece_is_reported_when_no_other_piece_uses_the_buffer()
     {
         using FakeNbdServer server = new(peer =>
@@ -443,22 +320,7 @@ public sealed class NbdClientTests
         server.Finish();
     }
 
-    [Fact]
-    public async Task Connecting_can_be_cancelled()
-    {
-        using CancellationTokenSource cancellation = new();
-        using FakeNbdServer server = new(peer =>
-        {
-            cancellation.Cancel();
-            peer.Drain();
-        });
-
-        await Assert.ThrowsAnyAsync<OperationCanceledException>(
-            () => NbdClient.ConnectAsync(server.Endpoint, "", null, cancellation.Token));
-        server.Finish();
-    }
-
-    private static Task<NbdClient> ConnectAsync(FakeNbdServer server, NbdClientOptions? options = null) =>
+    internal static Task<NbdClient> ConnectAsync(FakeNbdServer server, NbdClientOptions? options = null) =>
         NbdClient.ConnectAsync(server.Endpoint, "", options, Token);
 
     private static async Task RefuseAsync(Errno errno, Func<ValueTask> command, string message)
@@ -466,47 +328,5 @@ public sealed class NbdClientTests
         NbdException exception = await Assert.ThrowsAsync<NbdException>(async () => await command());
         Assert.Equal(errno, exception.Errno);
         Assert.Contains(message, exception.Message);
-    }
-
-    /// <summary>A server that works, and remembers what it was asked.</summary>
-    private sealed class MemoryDisk(int size, int flags = AllFlags)
-    {
-        private readonly byte[] _content = new byte[size];
-        private readonly ConcurrentQueue<FakeRequest> _commands = new();
-
-        internal string ExtraInfos { get; init; } = "";
-
-        internal IReadOnlyList<FakeRequest> Commands => [.. _commands];
-
-        internal void Serve(FakePeer peer)
-        {
-            peer.Handshake((ulong)size, flags, extraInfos: ExtraInfos);
-            while (true)
-            {
-                FakeRequest request = peer.ReceiveRequest();
-                _commands.Enqueue(request with { Payload = [] });
-                int offset = (int)request.Offset;
-                int length = (int)request.Length;
-                switch (request.Type)
-                {
-                    case 0:
-                        peer.Send(Frame.DataChunk(true, request.Cookie, request.Offset, _content.AsSpan(offset, length)));
-                        continue;
-                    case 1:
-                        request.Payload.CopyTo(_content, offset);
-                        break;
-                    case 2:
-                        peer.ExpectEnd();
-                        return;
-                    case 6:
-                        Array.Clear(_content, offset, length);
-                        break;
-                    default:
-                        break;
-                }
-
-                peer.Send(Frame.SimpleReply(0, request.Cookie));
-            }
-        }
     }
 }

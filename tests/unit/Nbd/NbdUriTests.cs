@@ -172,6 +172,7 @@ public sealed class NbdUriTests
         Assert.Equal("unix:@name", new NbdEndpoint.Unix("\0name").Describe());
         Assert.Equal("fd 3", new NbdEndpoint.Fd(3).FormatUri("x"));
         Assert.Equal("[ nbdkit -s ]", new NbdEndpoint.Command(["nbdkit", "-s"]).FormatUri("x"));
-        Assert.Equal("[ qemu-nbd -f qcow2 a ]", new NbdEndpoint.SocketActivation(["qemu-nbd", "-f", "qcow2", "a"]).Describe());
+        Assert.Equal(
+            "[ qemu-nbd -f qcow2 a ]", new NbdEndpoint.SocketActivation(["qemu-nbd", "-f", "qcow2", "a"]).Describe());
     }
 }

@@ -78,9 +78,11 @@ public sealed class TransmissionFaultTests
             ["error text longer than its chunk"] =
                 ((r, f) => Frame.Chunk(true, 0x8001, r.Cookie, Frame.U32(5) + Frame.U16(3) + "4142"), "text of 3"),
             ["error offset too short"] =
-                ((r, f) => Frame.Chunk(true, 0x8002, r.Cookie, Frame.U32(5) + Frame.U16(0) + Frame.Zeroes(7)), "error chunk"),
+                ((r, f) => Frame.Chunk(
+                    true, 0x8002, r.Cookie, Frame.U32(5) + Frame.U16(0) + Frame.Zeroes(7)), "error chunk"),
             ["error offset swallowed by the text"] =
-                ((r, f) => Frame.Chunk(true, 0x8002, r.Cookie, Frame.U32(5) + Frame.U16(1) + Frame.Zeroes(8)), "text of 1"),
+                ((r, f) => Frame.Chunk(
+                    true, 0x8002, r.Cookie, Frame.U32(5) + Frame.U16(1) + Frame.Zeroes(8)), "text of 1"),
             ["error without end, for ever"] =
                 ((r, f) => string.Concat(Enumerable.Repeat(Frame.ErrorChunk(false, r.Cookie, 5), 5000)), "error chunk"),
         };
@@ -249,70 +251,6 @@ public sealed class TransmissionFaultTests
         }
 
         Assert.All(commands, command => Assert.Equal(1, command.Calls));
-    }
-
-    [Fact]
-    public void When_one_connection_ends_the_others_go_on()
-    {
-        using FakeNbdServer server = new(
-            peer => peer.Handshake(flags: 0x0101),
-            peer =>
-            {
-                peer.Handshake(flags: 0x0101);
-                for (FakeRequest request = peer.ReceiveRequest(); request.Type != 2; request = peer.ReceiveRequest())
-                {
-                    peer.Send(TransmissionTests.Data(request, 0, request.Length, true));
-                }
-            });
-        using (NbdConnectionPool pool = TransmissionTests.Connect(server, 2))
-        {
-            int failed = 0;
-            for (int i = 0; i < 20; i++)
-            {
-                failed += TransmissionTests.Read(pool, 0, 512).Outcome == Errno.None ? 0 : 1;
-            }
-
-            // Only a command that was sent before the end was noticed.
-            Assert.InRange(failed, 0, 1);
-            pool.Close(FakeNbdServer.TimeLimit);
-        }
-
-        server.Finish();
-    }
-
-    [Fact]
-    public void After_a_connection_was_lost_with_changes_the_next_flush_fails_once()
-    {
-        using FakeNbdServer server = new(
-            peer =>
-            {
-                peer.Handshake(flags: 0x0145);
-                peer.Send(Frame.SimpleReply(0, peer.ReceiveRequest().Cookie));
-            },
-            peer =>
-            {
-                peer.Handshake(flags: 0x0145);
-                peer.Send(Frame.SimpleReply(0, peer.ReceiveRequest().Cookie));
-                FakeRequest flush = peer.ReceiveRequest();
-                Assert.Equal(3, flush.Type);
-                peer.Send(Frame.SimpleReply(0, flush.Cookie));
-                peer.Drain();
-            });
-        using NbdConnectionPool pool = TransmissionTests.Connect(server, 2);
-        using BlockingCollection<NbdException> lost = [];
-        pool.ConnectionLost = lost.Add;
-        for (int i = 0; i < 2; i++)
-        {
-            RecordedCompletion zero = new();
-            Assert.Equal(Errno.None, pool.WriteZeroes(0, 512, NbdCommandFlags.None, zero));
-            Assert.Equal(Errno.None, zero.Outcome);
-        }
-
-        Assert.True(lost.TryTake(out _, FakeNbdServer.TimeLimit));
-        Assert.Equal(Errno.EIO, pool.Flush(new RecordedCompletion()));
-        RecordedCompletion flush = new();
-        Assert.Equal(Errno.None, pool.Flush(flush));
-        Assert.Equal(Errno.None, flush.Outcome);
     }
 
     private static string Chunk(FakeRequest read, bool done, long start, int length) =>

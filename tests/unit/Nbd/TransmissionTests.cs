@@ -35,7 +35,7 @@ public sealed unsafe class TransmissionTests
             Run(c => pool.WriteZeroes(3, 5, NbdCommandFlags.NoHole | NbdCommandFlags.FastZero, c));
             Run(c => pool.Cache(4, 6, c));
             Run(c => pool.Flush(c));
-            Assert.Equal(Errno.None, pool.Close(FakeNbdServer.TimeLimit));
+            Assert.Equal(Errno.None, pool.Close(FakeNbdServer.TimeLimit, FakeNbdServer.TimeLimit));
         }
 
         server.Finish();
@@ -275,112 +275,6 @@ public sealed unsafe class TransmissionTests
         server.Finish();
     }
 
-    [Fact]
-    public void Close_flushes_what_was_written_and_disconnects()
-    {
-        using FakeNbdServer server = new(peer =>
-        {
-            peer.Handshake();
-            peer.Send(Frame.SimpleReply(0, peer.ReceiveRequest().Cookie));
-            FakeRequest flush = peer.ReceiveRequest();
-            Assert.Equal(3, flush.Type);
-            peer.Send(Frame.SimpleReply(0, flush.Cookie));
-            peer.ExpectDisconnect();
-        });
-        using (NbdConnectionPool pool = Connect(server))
-        {
-            Run(c => pool.WriteZeroes(0, 1, 0, c));
-            Assert.Equal(Errno.None, pool.Close(FakeNbdServer.TimeLimit));
-        }
-
-        server.Finish();
-    }
-
-    [Fact]
-    public void Close_reports_a_flush_that_fails()
-    {
-        using FakeNbdServer server = new(peer =>
-        {
-            peer.Handshake();
-            peer.Send(Frame.SimpleReply(0, peer.ReceiveRequest().Cookie));
-            peer.Send(Frame.SimpleReply(28, peer.ReceiveRequest().Cookie));
-            peer.ExpectDisconnect();
-        });
-        using (NbdConnectionPool pool = Connect(server))
-        {
-            Run(c => pool.Trim(0, 1, 0, c));
-            Assert.Equal(Errno.ENOSPC, pool.Close(FakeNbdServer.TimeLimit));
-        }
-
-        server.Finish();
-    }
-
-    [Fact]
-    public void All_connections_are_used_when_the_server_allows_several()
-    {
-        int[] counts = new int[3];
-        using FakeNbdServer server = new([.. Enumerable.Range(0, 3).Select(i => new Action<FakePeer>(peer =>
-        {
-            peer.Handshake(flags: 0x0101);
-            for (FakeRequest request = peer.ReceiveRequest(); request.Type != 2; request = peer.ReceiveRequest())
-            {
-                counts[i]++;
-                peer.Send(Data(request, 0, request.Length, true));
-            }
-        }))]);
-        using (NbdConnectionPool pool = Connect(server, connections: 3))
-        {
-            Assert.Equal(3, pool.ConnectionCount);
-            for (int i = 0; i < 12; i++)
-            {
-                AssertPattern(Read(pool, (ulong)i, 100), (ulong)i, 100);
-            }
-
-            Assert.Equal(Errno.None, pool.Close(FakeNbdServer.TimeLimit));
-        }
-
-        server.Finish();
-        Assert.Equal([4, 4, 4], counts);
-    }
-
-    [Fact]
-    public void A_server_without_multi_conn_gets_one_connection()
-    {
-        using FakeNbdServer server = new(peer =>
-        {
-            peer.Handshake(flags: 1);
-            peer.ExpectDisconnect();
-        });
-        using (NbdConnectionPool pool = Connect(server, connections: 8))
-        {
-            Assert.Equal(1, pool.ConnectionCount);
-            pool.Close(FakeNbdServer.TimeLimit);
-        }
-
-        server.Finish();
-    }
-
-    [Fact]
-    public void Further_connections_must_find_the_same_export()
-    {
-        using FakeNbdServer server = new(
-            peer =>
-            {
-                peer.Handshake(size: 4096, flags: 0x0101);
-                peer.Drain();
-            },
-            peer =>
-            {
-                peer.Handshake(size: 8192, flags: 0x0101);
-                peer.Drain();
-            });
-
-        NbdException exception = Assert.Throws<NbdException>(() => Connect(server, connections: 2));
-
-        Assert.Contains("another export", exception.Message);
-        server.Finish();
-    }
-
     internal static byte[] Pattern(ulong offset, uint length)
     {
         byte[] bytes = new byte[length];
@@ -393,7 +287,7 @@ public sealed unsafe class TransmissionTests
         return bytes;
     }
 
-    /// <summary>A data chunk with the pattern of the part of the request that starts at <paramref name="start"/>.</summary>
+    /// <summary>A data chunk with the pattern of a part of the request.</summary>
     internal static string Data(FakeRequest request, uint start, uint length, bool done) => Frame.DataChunk(
         done, request.Cookie, request.Offset + start, Pattern(request.Offset + start, length));
 
@@ -409,13 +303,13 @@ public sealed unsafe class TransmissionTests
 
     private static byte* Address(byte[] pinned) => (byte*)Marshal.UnsafeAddrOfPinnedArrayElement(pinned, 0);
 
-    private static void AssertPattern(RecordedCompletion read, ulong offset, uint length)
+    internal static void AssertPattern(RecordedCompletion read, ulong offset, uint length)
     {
         Assert.Equal(Errno.None, read.Outcome);
         Assert.Equal(Pattern(offset, length), read.Data);
     }
 
-    private static void Run(Func<RecordedCompletion, Errno> submit, Errno outcome = Errno.None)
+    internal static void Run(Func<RecordedCompletion, Errno> submit, Errno outcome = Errno.None)
     {
         RecordedCompletion completion = new();
         Assert.Equal(Errno.None, submit(completion));
