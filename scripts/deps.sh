@@ -40,8 +40,9 @@ for group; do
         has "${item%%:*}" || missing="$missing ${item#*:}"
     done
 done
-missing=$(tr ' ' '\n' <<<"$missing" | sort -u | xargs)
 [ -n "$missing" ] || exit 0
+# shellcheck disable=SC2086
+missing=$(printf '%s\n' $missing | sort -u | paste -sd' ')
 
 if [ "$mode" = check ] || ! command -v apt-get >/dev/null; then
     echo "nbdfuse: missing, named as Debian packages: $missing; install them and run make again" >&2

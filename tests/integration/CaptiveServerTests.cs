@@ -104,7 +104,7 @@ public sealed class CaptiveServerTests : IntegrationTest
         mount.Process.WaitForExit();
 
         Wait.Until(() => !ProcessTable.IsAlive(id), "the captive server is gone");
-        Tool.Run("fusermount3", "-u", mount.MountPath);
+        MountTable.Unmount(mount.MountPath);
         // Killed by force, nbdfuse cannot remove its socket.
         foreach (string entry in Directory.GetFileSystemEntries(Folder.Temporary))
         {

@@ -168,7 +168,7 @@ public sealed class HungServerTests : IntegrationTest
     public void After_unmounting_the_server_gets_more_time_unless_a_signal_says_otherwise()
     {
         (_, NbdFuseMount mount) = MountAndStop();
-        Tool.Run("fusermount3", "-u", mount.MountPath);
+        MountTable.Unmount(mount.MountPath);
         Assert.False(mount.IsMounted);
 
         mount.Stop(LibC.SIGTERM, s_endOfDaemon);

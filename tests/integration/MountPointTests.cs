@@ -67,7 +67,7 @@ public sealed class MountPointTests : IntegrationTest
 
         Assert.Equal(Data.Pattern(0, 65536), File.ReadAllBytes(Path.Combine(folder, "disk")));
 
-        Tool.Run("fusermount3", "-u", folder);
+        MountTable.Unmount(folder);
         Assert.Equal(0, nbdfuse.WaitForExit());
     }
 
@@ -101,7 +101,7 @@ public sealed class MountPointTests : IntegrationTest
         Wait.Until(() => nbdfuse.HasExited || File.Exists(Folder.FileAt("pid")), "it is mounted");
 
         Assert.Equal(Data.Pattern(0, 65536), File.ReadAllBytes(Folder.FileAt("disk")));
-        Tool.Run("fusermount3", "-u", Folder.FileAt("disk"));
+        MountTable.Unmount(Folder.FileAt("disk"));
         Assert.Equal(0, nbdfuse.WaitForExit());
         Assert.False(MountTable.IsMounted(Folder.FileAt("disk")));
     }

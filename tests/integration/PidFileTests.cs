@@ -20,7 +20,7 @@ public sealed class PidFileTests : IntegrationTest
         Assert.Equal(Data.Pattern(0, 65536), File.ReadAllBytes(Path.Combine(mountPoint, "nbd")));
         Assert.Equal(nbdfuse.Id.ToString(CultureInfo.InvariantCulture) + "\n", File.ReadAllText(pidFile));
 
-        Tool.Run("fusermount3", "-u", mountPoint);
+        MountTable.Unmount(mountPoint);
         Assert.Equal(0, nbdfuse.WaitForExit());
         Assert.False(File.Exists(pidFile), "it is still there");
     }

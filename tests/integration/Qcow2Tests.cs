@@ -16,7 +16,7 @@ public sealed class Qcow2Tests : IntegrationTest
 
         Assert.Contains($"{64 << 20}", listing);
         Assert.Contains("file.raw", listing);
-        Tool.Run("fusermount3", "-u", folder);
+        MountTable.Unmount(folder);
         Assert.Equal(0, nbdfuse.WaitForExit());
     }
 

@@ -34,7 +34,7 @@ public sealed class ShutdownTests : IntegrationTest
         File.WriteAllBytes(image, new byte[1 << 20]);
         NbdFuseMount mount = Mount("[", "qemu-nbd", "-f", "raw", image, "]");
 
-        Tool.Run("fusermount3", "-u", mount.MountPath);
+        MountTable.Unmount(mount.MountPath);
         mount.Process.WaitForExit();
 
         Assert.Empty(ProcessTable.Mentioning(image));

@@ -114,7 +114,7 @@ public sealed class SourceTests : IntegrationTest
 
         Assert.Equal(Data.Pattern(0, 65536), File.ReadAllBytes(file));
 
-        Tool.Run("fusermount3", "-u", file);
+        MountTable.Unmount(file);
         Assert.Equal(0, nbdfuse.WaitForExit());
     }
 

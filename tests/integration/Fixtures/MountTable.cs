@@ -14,6 +14,23 @@ internal static class MountTable
     public static IReadOnlyList<MountEntry> Below(string folder) =>
         [.. Read().Where(entry => entry.Path == folder || entry.Path.StartsWith(folder + "/", StringComparison.Ordinal))];
 
+    /// <summary>
+    /// fusermount3 -u. It may be busy for a moment: a child that another test starts has our open files between its
+    /// fork and its exec.
+    /// </summary>
+    public static void Unmount(string path)
+    {
+        string output = "";
+        bool Done()
+        {
+            (int exitCode, output) = Tool.Try("fusermount3", "-u", path);
+            return exitCode == 0 || !output.Contains("busy", StringComparison.Ordinal);
+        }
+
+        Wait.Until(Done, $"fusermount3 -u {path}");
+        Assert.Equal("", output);
+    }
+
     private static MountEntry Parse(string line)
     {
         string[] fields = line.Split(' ');

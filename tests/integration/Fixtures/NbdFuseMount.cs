@@ -82,8 +82,7 @@ internal sealed class NbdFuseMount : IDisposable
     /// </summary>
     public void Unmount(int exitCode = 0)
     {
-        // Someone else's scan of new mounts may hold it for a moment.
-        Wait.Until(() => Tool.Try("fusermount3", "-u", MountPath).ExitCode == 0, $"fusermount3 -u {MountPath}");
+        MountTable.Unmount(MountPath);
         CheckCleanEnd(exitCode: exitCode);
     }
 
