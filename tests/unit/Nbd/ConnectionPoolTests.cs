@@ -22,7 +22,7 @@ public sealed class ConnectionPoolTests
         using (NbdConnectionPool pool = TransmissionTests.Connect(server))
         {
             TransmissionTests.Run(c => pool.WriteZeroes(0, 1, 0, c));
-            Assert.Equal(Errno.None, pool.Close(FakeNbdServer.TimeLimit));
+            Assert.Equal(Errno.None, pool.Close(FakeNbdServer.TimeLimit, FakeNbdServer.TimeLimit));
         }
 
         server.Finish();
@@ -41,7 +41,7 @@ public sealed class ConnectionPoolTests
         using (NbdConnectionPool pool = TransmissionTests.Connect(server))
         {
             TransmissionTests.Run(c => pool.Trim(0, 1, 0, c));
-            Assert.Equal(Errno.ENOSPC, pool.Close(FakeNbdServer.TimeLimit));
+            Assert.Equal(Errno.ENOSPC, pool.Close(FakeNbdServer.TimeLimit, FakeNbdServer.TimeLimit));
         }
 
         server.Finish();
@@ -68,7 +68,7 @@ public sealed class ConnectionPoolTests
                 TransmissionTests.AssertPattern(TransmissionTests.Read(pool, (ulong)i, 100), (ulong)i, 100);
             }
 
-            Assert.Equal(Errno.None, pool.Close(FakeNbdServer.TimeLimit));
+            Assert.Equal(Errno.None, pool.Close(FakeNbdServer.TimeLimit, FakeNbdServer.TimeLimit));
         }
 
         server.Finish();
@@ -86,7 +86,7 @@ public sealed class ConnectionPoolTests
         using (NbdConnectionPool pool = TransmissionTests.Connect(server, connections: 8))
         {
             Assert.Equal(1, pool.ConnectionCount);
-            pool.Close(FakeNbdServer.TimeLimit);
+            pool.Close(FakeNbdServer.TimeLimit, FakeNbdServer.TimeLimit);
         }
 
         server.Finish();
@@ -136,7 +136,7 @@ public sealed class ConnectionPoolTests
 
             // Only a command that was sent before the end was noticed.
             Assert.InRange(failed, 0, 1);
-            pool.Close(FakeNbdServer.TimeLimit);
+            pool.Close(FakeNbdServer.TimeLimit, FakeNbdServer.TimeLimit);
         }
 
         server.Finish();

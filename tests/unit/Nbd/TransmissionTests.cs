@@ -35,7 +35,7 @@ public sealed unsafe class TransmissionTests
             Run(c => pool.WriteZeroes(3, 5, NbdCommandFlags.NoHole | NbdCommandFlags.FastZero, c));
             Run(c => pool.Cache(4, 6, c));
             Run(c => pool.Flush(c));
-            Assert.Equal(Errno.None, pool.Close(FakeNbdServer.TimeLimit));
+            Assert.Equal(Errno.None, pool.Close(FakeNbdServer.TimeLimit, FakeNbdServer.TimeLimit));
         }
 
         server.Finish();
