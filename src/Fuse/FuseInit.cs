@@ -9,6 +9,8 @@ namespace Fuse;
 /// <param name="Limits">What was agreed; null when there is an error, or when the kernel shall offer again.</param>
 internal readonly record struct FuseInit(Errno Error, FuseInitOut Answer, uint AnswerBytes, FuseLimits? Limits)
 {
+    // ASYNC_DIO keeps asynchronous direct I/O in parallel. It also makes the caller of a synchronous one wait without
+    // taking signals, for files opened without FOPEN_DIRECT_IO: there the file system must answer in time by itself.
     // ABORT_ERROR tells an abort from an unmount. HANDLE_KILLPRIV* is left out: the kernel then clears set-user-id
     // bits by SETATTR, as for any file system that does not do it itself. REQUEST_TIMEOUT is left out: it aborts the
     // whole connection. PARALLEL_DIROPS: our handlers are thread-safe anyway.

@@ -47,7 +47,10 @@ public sealed record FuseMountOptions
     /// <summary>The kernel checks modes and owners. Never leave it out with <see cref="AllowOther"/>.</summary>
     public bool DefaultPermissions { get; init; } = true;
 
-    /// <summary>A helper process of fusermount3 unmounts when this process is gone without having done so.</summary>
+    /// <summary>
+    /// A helper process of fusermount3 unmounts when this process is gone without having done so. Without root the
+    /// helper of fuse3 3.14 needs <see cref="AllowOther"/> too: it looks at the mount with other rights than its user's.
+    /// </summary>
     public bool AutoUnmount { get; init; }
 
     /// <summary>Most bytes of one READ; 0 leaves it to the negotiation.</summary>

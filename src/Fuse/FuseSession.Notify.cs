@@ -27,7 +27,8 @@ public sealed partial class FuseSession
 
     /// <summary>
     /// Tells the kernel the size of a node that is a root of type file. The kernel makes a root with size 0 and asks
-    /// only when it has a reason to: until then reads return nothing when a write is under way. Call it right after
+    /// only when it has a reason to: until then reads return nothing while a write is under way. Needed for a mount without
+    /// <see cref="FuseMountOptions.DefaultPermissions"/>: with it the first open asks. Call it right after
     /// <see cref="Start"/>, before anybody is told of the mount, and not from a worker thread.
     /// </summary>
     /// <param name="nodeId">The node.</param>

@@ -20,6 +20,9 @@ internal sealed unsafe class MemoryFileSystem : FuseFileSystem, IDisposable
         _isFile = isFile;
     }
 
+    /// <summary>Gets the WRITEs instead of having them done.</summary>
+    public Action<FuseRequest>? HeldWrite { get; set; }
+
     public Span<byte> Data => new(_data.Start, _size);
 
     public void Dispose() => _data.Dispose();
@@ -51,6 +54,12 @@ internal sealed unsafe class MemoryFileSystem : FuseFileSystem, IDisposable
     protected internal override void Write(
         FuseRequest request, ulong handle, ulong offset, byte* payload, uint length, uint openFlags)
     {
+        if (HeldWrite is not null)
+        {
+            HeldWrite(request);
+            return;
+        }
+
         if (offset >= (ulong)_size)
         {
             request.ReplyError(Errno.ENOSPC);

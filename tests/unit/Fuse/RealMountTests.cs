@@ -68,13 +68,27 @@ public sealed class RealMountTests : IDisposable
     }
 
     [Fact]
-    public void The_size_of_a_file_mount_can_be_told_before_anybody_asks()
+    public void A_file_mount_that_was_told_its_size_is_read_while_its_first_write_is_stuck()
     {
-        using Served served = Serve(isFile: true, new FuseSessionOptions());
-        served.FileSystem.Data[^1] = 77;
+        // With default_permissions the kernel asks for the attributes at the first open, and so knows the size.
+        using Served served = Serve(isFile: true, new FuseSessionOptions(), defaultPermissions: false);
+        using ManualResetEventSlim held = new();
+        FuseRequest? write = null;
+        served.FileSystem.HeldWrite = request =>
+        {
+            write = request;
+            held.Set();
+        };
 
         Assert.Equal(Linux.Errno.None, served.Session.NotifySize(1, Size));
-        Assert.Equal("115", Run("sh", "-c", $"tail -c 1 {served.File} | od -An -to1 | tr -d ' '"));
+        using Process writer = Process.Start(
+            "dd", ["if=/dev/zero", "of=" + served.File, "bs=4096", "count=1", "conv=notrunc", "status=none"]);
+        held.Wait(TestContext.Current.CancellationToken);
+        string read = Run("sh", "-c", $"dd if={served.File} bs=4096 skip=16 count=1 status=none | wc -c");
+        write!.ReplyWritten(4096);
+        writer.WaitForExit();
+
+        Assert.Equal("4096", read);
     }
 
     [Fact]
@@ -93,7 +107,7 @@ public sealed class RealMountTests : IDisposable
         Assert.False(FuseMount.IsDeadMount(_folder));
     }
 
-    private Served Serve(bool isFile, FuseSessionOptions options)
+    private Served Serve(bool isFile, FuseSessionOptions options, bool defaultPermissions = true)
     {
         if (!File.Exists("/dev/fuse"))
         {
@@ -110,7 +124,7 @@ public sealed class RealMountTests : IDisposable
             Directory.CreateDirectory(mountpoint);
         }
 
-        return new Served(mountpoint, isFile, options);
+        return new Served(mountpoint, isFile, options, defaultPermissions);
     }
 
     private static string Run(string program, params string[] arguments)
@@ -129,10 +143,15 @@ public sealed class RealMountTests : IDisposable
 
     private sealed class Served : IDisposable
     {
-        public Served(string mountpoint, bool isFile, FuseSessionOptions options)
+        public Served(string mountpoint, bool isFile, FuseSessionOptions options, bool defaultPermissions)
         {
             FileSystem = new MemoryFileSystem(Size, isFile);
-            Mount = FuseMount.Create(mountpoint, new FuseMountOptions { Source = "memory", Subtype = "test" });
+            Mount = FuseMount.Create(mountpoint, new FuseMountOptions
+            {
+                Source = "memory",
+                Subtype = "test",
+                DefaultPermissions = defaultPermissions,
+            });
             Session = new FuseSession(Mount, FileSystem, options with { Warn = Warnings.Add });
             File = isFile ? mountpoint : Path.Combine(mountpoint, "disk");
             Session.Initialize();
