@@ -48,6 +48,35 @@ public sealed unsafe class TransmissionTests
     }
 
     [Fact]
+    public void A_server_that_shuts_down_is_left_once_everything_is_answered()
+    {
+        using ManualResetEventSlim refused = new();
+        using FakeNbdServer server = new(peer =>
+        {
+            peer.Handshake(structured: false);
+            (FakeRequest first, FakeRequest second) = (peer.ReceiveRequest(), peer.ReceiveRequest());
+            peer.Send(Frame.SimpleReply(108, first.Cookie));
+            Assert.True(refused.Wait(FakeNbdServer.TimeLimit));
+            peer.Send(Frame.SimpleReply(0, second.Cookie));
+            peer.ExpectDisconnect();
+        });
+        using NbdConnectionPool pool = Connect(server);
+        TaskCompletionSource<string> loss = new();
+        pool.ConnectionLost = reason => loss.SetResult(reason.Message);
+        (RecordedCompletion first, RecordedCompletion second) = (new(), new());
+        Assert.Equal(Errno.None, pool.Flush(first));
+        Assert.Equal(Errno.None, pool.Trim(0, 1, NbdCommandFlags.None, second));
+
+        Assert.Equal(Errno.ESHUTDOWN, first.Outcome);
+        Assert.Equal(Errno.EIO, pool.Read(0, 1, NbdCommandFlags.None, new RecordedCompletion()));
+        refused.Set();
+        Assert.Equal(Errno.None, second.Outcome);
+        server.Finish();
+        Assert.True(loss.Task.Wait(FakeNbdServer.TimeLimit));
+        Assert.Contains("shutting down", loss.Task.Result, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public void Simple_replies_may_come_in_any_order()
     {
         using FakeNbdServer server = new(peer =>
