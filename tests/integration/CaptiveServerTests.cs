@@ -101,6 +101,7 @@ public sealed class CaptiveServerTests : IntegrationTest
         Assert.True(ProcessTable.IsAlive(id), "the server is not there");
 
         mount.Process.Signal(LibC.SIGKILL);
+        mount.Process.WaitForExit();
 
         Wait.Until(() => !ProcessTable.IsAlive(id), "the captive server is gone");
         Tool.Run("fusermount3", "-u", mount.MountPath);

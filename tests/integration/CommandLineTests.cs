@@ -8,8 +8,8 @@ public sealed class CommandLineTests : IntegrationTest
     /// </summary>
     public static TheoryData<string, string[]> Wrong() => new()
     {
-        { "mountpoint", [] },
-        { "source", ["DIR"] },
+        { "MOUNTPOINT", [] },
+        { "SOURCE", ["DIR"] },
         { "--no-such-option", ["--no-such-option", "DIR", "nbd://localhost"] },
         { "-X", ["-X", "DIR", "nbd://localhost"] },
         { "1024", ["-C", "0", "DIR", "nbd://localhost"] },
@@ -32,14 +32,14 @@ public sealed class CommandLineTests : IntegrationTest
         { "3x", ["DIR", "--fd", "3x"] },
         { "99", ["DIR", "--fd", "99"] },
         { "--tcp", ["DIR", "--tcp", "localhost"] },
-        { "--tcp", ["DIR", "--tcp", "localhost", "10809", "extra"] },
+        { "extra", ["DIR", "--tcp", "localhost", "10809", "extra"] },
         { "no-such-service", ["DIR", "--tcp", "localhost", "no-such-service"] },
         { "host.invalid", ["DIR", "--tcp", "host.invalid", "10809"] },
         { "--unix", ["DIR", "--unix"] },
         { "FOLDER/no.sock", ["DIR", "--unix", "FOLDER/no.sock"] },
         { "not supported yet", ["DIR", "--vsock", "2", "10809"] },
         { "--uri", ["DIR", "--uri"] },
-        { "nbd://localhost", ["DIR", "nbd://localhost", "extra"] },
+        { "extra", ["DIR", "nbd://localhost", "extra"] },
         { "http", ["DIR", "http://localhost/"] },
         { "no-uri", ["DIR", "no-uri"] },
         { "not supported yet", ["DIR", "nbds://localhost/"] },
