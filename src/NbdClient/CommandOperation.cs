@@ -107,6 +107,7 @@ internal sealed unsafe class CommandOperation : NbdCompletion, IValueTaskSource
             Answer(outcome, data);
         }
 
+        _client.CommandCompleted();
         Release();
     }
 

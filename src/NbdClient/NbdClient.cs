@@ -19,6 +19,10 @@ public sealed partial class NbdClient : IAsyncDisposable
     private readonly NbdClientOptions _options;
     private readonly ConcurrentQueue<CommandOperation> _idle = new();
     private NbdException? _lost;
+    private readonly TaskCompletionSource _allCompleted = new(TaskCreationOptions.RunContinuationsAsynchronously);
+
+    // Commands that did not complete yet, orphans too, and one for the client until it is disposed.
+    private int _inFlight = 1;
     private int _isDisposed;
 
     private NbdClient(NbdConnectionPool pool, NbdClientOptions options)
@@ -102,6 +106,16 @@ public sealed partial class NbdClient : IAsyncDisposable
             return;
         }
 
+        CommandCompleted();
+        try
+        {
+            await _allCompleted.Task.WaitAsync(_options.CloseTimeout).ConfigureAwait(false);
+        }
+        catch (TimeoutException)
+        {
+            // The pool fails what is still in flight.
+        }
+
         Errno flushed = await Task.Factory.StartNew(
             () =>
             {
@@ -130,6 +144,15 @@ public sealed partial class NbdClient : IAsyncDisposable
         return new NbdException($"{what} on {Endpoint.FormatUri(Export.Name)}: {reason}", errno, cause);
     }
 
+    /// <summary>Called once for each operation that was taken, when the wire has let go of it.</summary>
+    internal void CommandCompleted()
+    {
+        if (Interlocked.Decrement(ref _inFlight) == 0)
+        {
+            _allCompleted.TrySetResult();
+        }
+    }
+
     internal void Recycle(CommandOperation operation) => _idle.Enqueue(operation);
 
     private static string NameOf(NbdCommandType type) => type switch
@@ -144,7 +167,14 @@ public sealed partial class NbdClient : IAsyncDisposable
 
     private CommandOperation TakeOperation()
     {
-        ObjectDisposedException.ThrowIf(Volatile.Read(ref _isDisposed) != 0, this);
+        // Counted before the look: DisposeAsync marks before it counts down, so one of the two sees the other.
+        Interlocked.Increment(ref _inFlight);
+        if (Volatile.Read(ref _isDisposed) != 0)
+        {
+            CommandCompleted();
+            throw new ObjectDisposedException(nameof(NbdClient));
+        }
+
         return _idle.TryDequeue(out CommandOperation? operation) ? operation : new CommandOperation(this);
     }
 }

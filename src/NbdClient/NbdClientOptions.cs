@@ -16,8 +16,8 @@ public sealed record NbdClientOptions
     public TimeSpan ConnectTimeout { get; init; } = TimeSpan.FromSeconds(10);
 
     /// <summary>
-    /// Time limit for <see cref="NbdClient.DisposeAsync"/>: for the commands in flight, a last FLUSH and the
-    /// goodbye, together; <see cref="Timeout.InfiniteTimeSpan"/> for none.
+    /// Time limit for each step of <see cref="NbdClient.DisposeAsync"/>: the commands in flight, a last FLUSH, the
+    /// end of the server if it was started for us; <see cref="Timeout.InfiniteTimeSpan"/> for none.
     /// </summary>
     public TimeSpan CloseTimeout { get; init; } = TimeSpan.FromSeconds(30);
 }

@@ -37,6 +37,11 @@ internal sealed unsafe partial class NbdConnection : IDisposable
     private Status _status = Status.Active;
 
     private NbdException? _failure;
+    private volatile bool _isClosedByUs;
+    private bool _isDisposed;
+
+    // The server answered ESHUTDOWN: we have to leave (proto.md, "Error values"). Used by the receive thread alone.
+    private bool _isServerShuttingDown;
 
     /// <param name="socket">A connected blocking socket after the handshake. Taken over.</param>
     /// <param name="negotiated">What the handshake agreed on.</param>
@@ -146,6 +151,7 @@ internal sealed unsafe partial class NbdConnection : IDisposable
     internal void Close(Deadline deadline)
     {
         bool isPolite;
+        _isClosedByUs = true;
         lock (_sendGate)
         {
             isPolite = _status == Status.Active && InFlight == 0;
@@ -170,6 +176,12 @@ internal sealed unsafe partial class NbdConnection : IDisposable
     /// <summary>Cuts the connection if it has not ended, and waits until it has.</summary>
     public void Dispose()
     {
+        if (_isDisposed)
+        {
+            return;
+        }
+
+        _isDisposed = true;
         Close(default);
         _receiver.Join();
         _socket.Dispose();
@@ -203,21 +215,43 @@ internal sealed unsafe partial class NbdConnection : IDisposable
             FlushFailed?.Invoke();
         }
 
+        if (error == Errno.ESHUTDOWN && !_isServerShuttingDown)
+        {
+            StopSubmitting();
+        }
+
         _slots.Free(slot);
         completion.OnCompleted(error, data);
         if (assembly is not null)
         {
             ReturnAssembly(assembly);
         }
+
+        if (_isServerShuttingDown && InFlight == 0)
+        {
+            lock (_sendGate)
+            {
+                SendDisconnectLocked();
+            }
+        }
+    }
+
+    private void StopSubmitting()
+    {
+        _isServerShuttingDown = true;
+        _ = Interlocked.CompareExchange(
+            ref _failure, new NbdException($"{_peer}: the server is shutting down", Errno.ESHUTDOWN), null);
+        lock (_sendGate)
+        {
+            _status = Status.Closing;
+        }
     }
 
     /// <summary>The last thing that the receive thread does.</summary>
     private void End()
     {
-        bool wasAsked;
         lock (_sendGate)
         {
-            wasAsked = _status == Status.Closing;
             _status = Status.Dead;
             ClearQueueLocked();
         }
@@ -233,7 +267,7 @@ internal sealed unsafe partial class NbdConnection : IDisposable
 
         // Nobody sends any more: all senders look at _status first.
         _socket.Dispose();
-        _ended(this, wasAsked ? null : _failure);
+        _ended(this, _isClosedByUs ? null : _failure);
         _hasEnded.Set();
     }
 }

@@ -292,6 +292,47 @@ public sealed class NbdClientTests
     }
 
     [Fact]
+    public async Task Disposing_waits_for_the_commands_in_flight()
+    {
+        using ManualResetEventSlim disposing = new();
+        using FakeNbdServer server = new(peer =>
+        {
+            peer.Handshake();
+            FakeRequest read = peer.ReceiveRequest();
+            Assert.True(disposing.Wait(FakeNbdServer.TimeLimit));
+            peer.Send(TransmissionTests.Data(read, 0, 512, true));
+            peer.ExpectDisconnect();
+        });
+        NbdClient client = await ConnectAsync(server);
+        byte[] buffer = new byte[512];
+        Task read = client.ReadAsync(0, buffer, Token).AsTask();
+        Task disposed = client.DisposeAsync().AsTask();
+        disposing.Set();
+
+        await read;
+        await disposed;
+        Assert.Equal(TransmissionTests.Pattern(0, 512), buffer);
+        server.Finish();
+    }
+
+    [Fact]
+    public async Task Disposing_does_not_wait_for_ever()
+    {
+        using FakeNbdServer server = new(peer =>
+        {
+            peer.Handshake();
+            peer.Drain();
+        });
+        NbdClient client = await ConnectAsync(
+            server, new NbdClientOptions { CloseTimeout = TimeSpan.FromMilliseconds(50) });
+        Task read = client.ReadAsync(0, new byte[512], Token).AsTask();
+        await client.DisposeAsync();
+
+        Assert.Equal(Errno.EIO, (await Assert.ThrowsAsync<NbdException>(() => read)).Errno);
+        server.Finish();
+    }
+
+    [Fact]
     public async Task A_disposed_client_refuses_commands_and_may_be_disposed_again()
     {
         MemoryDisk disk = new(MiB);

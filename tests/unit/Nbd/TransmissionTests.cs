@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using System.Runtime.InteropServices;
 using global::Nbd;
 using global::Nbd.Protocol;
@@ -45,6 +46,35 @@ public sealed unsafe class TransmissionTests
                 (2 | 16, 6, 3ul, 5u, ""), (0, 5, 4ul, 6u, ""), (0, 3, 0ul, 0u, ""),
             ],
             requests.Select(r => (r.Flags, r.Type, r.Offset, r.Length, Frame.Bytes(r.Payload))));
+    }
+
+    [Fact]
+    public void A_server_that_shuts_down_is_left_once_everything_is_answered()
+    {
+        using ManualResetEventSlim refused = new();
+        using FakeNbdServer server = new(peer =>
+        {
+            peer.Handshake(structured: false);
+            (FakeRequest first, FakeRequest second) = (peer.ReceiveRequest(), peer.ReceiveRequest());
+            peer.Send(Frame.SimpleReply(108, first.Cookie));
+            Assert.True(refused.Wait(FakeNbdServer.TimeLimit));
+            peer.Send(Frame.SimpleReply(0, second.Cookie));
+            peer.ExpectDisconnect();
+        });
+        using NbdConnectionPool pool = Connect(server);
+        using BlockingCollection<string> losses = [];
+        pool.ConnectionLost = reason => losses.Add(reason.Message);
+        (RecordedCompletion first, RecordedCompletion second) = (new(), new());
+        Assert.Equal(Errno.None, pool.Flush(first));
+        Assert.Equal(Errno.None, pool.Trim(0, 1, NbdCommandFlags.None, second));
+
+        Assert.Equal(Errno.ESHUTDOWN, first.Outcome);
+        Assert.Equal(Errno.EIO, pool.Read(0, 1, NbdCommandFlags.None, new RecordedCompletion()));
+        refused.Set();
+        Assert.Equal(Errno.None, second.Outcome);
+        server.Finish();
+        Assert.True(losses.TryTake(out string? loss, FakeNbdServer.TimeLimit));
+        Assert.Contains("shutting down", loss, StringComparison.Ordinal);
     }
 
     [Fact]
