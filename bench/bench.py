@@ -231,13 +231,16 @@ def allocated_per_request(peer):
     """Bytes that our program allocates for a request once it has warmed up; None when it cannot tell."""
     row = next(row for row in ROWS if row.name == CPU_ROW)
     run_slice(peer, row)
-    first = statistics_of(peer)
+    samples = [statistics_of(peer), statistics_of(peer)]
     run_slice(peer, row)
-    second = statistics_of(peer)
-    if not first or not second:
+    samples.append(statistics_of(peer))
+    if not all(samples):
         return None
-    requests = second["requests"] - first["requests"]
-    return (second["allocated_bytes"] - first["allocated_bytes"]) / requests if requests else None
+    # Printing the statistics allocates too: the first two samples say how much.
+    printing = samples[1]["allocated_bytes"] - samples[0]["allocated_bytes"]
+    allocated = samples[2]["allocated_bytes"] - samples[1]["allocated_bytes"] - printing
+    requests = samples[2]["requests"] - samples[1]["requests"]
+    return max(allocated, 0) / requests if requests else None
 
 
 def median(values):
