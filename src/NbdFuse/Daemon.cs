@@ -172,6 +172,13 @@ internal sealed class Daemon
         {
             return null;
         }
+        catch (NbdException exception) when (exception.Errno == Errno.ETIMEDOUT)
+        {
+            throw new NbdException(
+                $"{exception.Message} (--connect-timeout is {invocation.Client.ConnectTimeout.TotalSeconds} s)",
+                exception.Errno,
+                exception);
+        }
     }
 
     private static string Describe(NbdConnectionPool pool) =>

@@ -10,8 +10,9 @@ internal static class HelpText
         Show an NBD export as an ordinary file:
 
             nbdfuse [-C N|--connections N] [--connect-timeout SECONDS] [-d]
-                    [--export NAME] [-o FUSE-OPTION] [-P FILE|--pidfile FILE]
-                    [-r|--readonly] [-s] [-v|--verbose]
+                    [--export NAME] [-o FUSE-OPTION]
+                    [-P FILE|--pidfile FILE|--pid-file FILE]
+                    [-r|--readonly|--read-only] [-s] [-v|--verbose]
                     MOUNTPOINT[/FILENAME] URI
 
         Other sources:
