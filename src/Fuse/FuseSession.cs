@@ -23,6 +23,9 @@ public sealed partial class FuseSession : IDisposable
     private FuseRequestPool? _pool;
     private FuseRequesterWatch? _watch;
     private FuseWorker[] _workers = [];
+
+    // How many workers read at a time: one for each device descriptor.
+    private SemaphoreSlim? _turns;
     private int _running;
     private Exception? _fault;
 
@@ -87,7 +90,8 @@ public sealed partial class FuseSession : IDisposable
 
         FuseDispatcher dispatcher = new(_fileSystem, _pool, _warnings, _options.Trace, [.. channels.Distinct()]);
         _running = channels.Length;
-        _workers = [.. channels.Select((channel, i) => new FuseWorker(this, channel, dispatcher, _pool, i))];
+        _turns = new SemaphoreSlim(_clones.Count + 1);
+        _workers = [.. channels.Select((channel, i) => new FuseWorker(this, channel, dispatcher, _pool, _turns, i))];
         foreach (FuseWorker worker in _workers)
         {
             worker.Start();
@@ -120,6 +124,7 @@ public sealed partial class FuseSession : IDisposable
         {
             _clones.ForEach(clone => clone.Dispose());
             _device.Dispose();
+            _turns?.Dispose();
             if (InFlight == 0)
             {
                 _pool?.Dispose();
