@@ -22,6 +22,9 @@ internal sealed unsafe partial class NbdConnection : IDisposable
     /// <summary>Largest READ of one command, in bytes: the receive buffer holds one whole.</summary>
     internal const int MaximumReadBytes = 1024 * 1024;
 
+    // The reason that stands for "we asked for it".
+    private static readonly NbdException s_closedByUs = new("closed by us", Errno.ECANCELED);
+
     private readonly SafeFd _socket;
     private readonly int _fd;
     private readonly string _peer;
@@ -37,7 +40,6 @@ internal sealed unsafe partial class NbdConnection : IDisposable
     private Status _status = Status.Active;
 
     private NbdException? _failure;
-    private volatile bool _isClosedByUs;
     private bool _isDisposed;
 
     // The server answered ESHUTDOWN: we have to leave (proto.md, "Error values"). Used by the receive thread alone.
@@ -151,7 +153,7 @@ internal sealed unsafe partial class NbdConnection : IDisposable
     internal void Close(Deadline deadline)
     {
         bool isPolite;
-        _isClosedByUs = true;
+        _ = Interlocked.CompareExchange(ref _failure, s_closedByUs, null);
         lock (_sendGate)
         {
             isPolite = _status == Status.Active && InFlight == 0;
@@ -168,7 +170,7 @@ internal sealed unsafe partial class NbdConnection : IDisposable
 
         if (!isPolite || !_hasEnded.Wait(deadline.RemainingMilliseconds))
         {
-            Fail(new NbdException($"{_peer}: closed by us", Errno.ECANCELED));
+            Fail(s_closedByUs);
             _hasEnded.Wait();
         }
     }
@@ -267,7 +269,7 @@ internal sealed unsafe partial class NbdConnection : IDisposable
 
         // Nobody sends any more: all senders look at _status first.
         _socket.Dispose();
-        _ended(this, _isClosedByUs ? null : _failure);
+        _ended(this, ReferenceEquals(_failure, s_closedByUs) ? null : _failure);
         _hasEnded.Set();
     }
 }

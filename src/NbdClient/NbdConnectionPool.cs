@@ -13,15 +13,18 @@ public sealed unsafe class NbdConnectionPool : IDisposable
     /// <summary>Largest number of connections that can be asked for.</summary>
     public const int MaximumConnections = 1024;
 
+    private const long NotFlushed = -1;
+
     private static readonly TimeSpan s_disconnectTime = TimeSpan.FromSeconds(5);
 
     private readonly NbdConnection[] _connections;
     private readonly CaptiveServer? _captive;
     private int _turn;
 
-    // Set before each command that changes data and when a FLUSH failed, cleared before each FLUSH: whether one
-    // is due.
-    private volatile bool _isDirty;
+    // In the high half, the number of commands that changed data; in the low half, those that are just being
+    // submitted. The high half equals _flushed when a FLUSH covered all of them.
+    private long _changes;
+    private long _flushed;
 
     // A connection was lost after a change that no FLUSH had covered: the next FLUSH must not claim success.
     private int _lostChanges;
@@ -31,6 +34,9 @@ public sealed unsafe class NbdConnectionPool : IDisposable
         (Endpoint, _captive, Export) = (endpoint, captive, first.Export);
         _connections = new NbdConnection[connections];
     }
+
+    /// <summary>Whether something may have changed that no FLUSH covered.</summary>
+    private bool IsDirty => Interlocked.Read(ref _changes) >> 32 != Volatile.Read(ref _flushed);
 
     /// <summary>The server, as it was named to <see cref="Connect"/>.</summary>
     public NbdEndpoint Endpoint { get; }
@@ -158,8 +164,7 @@ public sealed unsafe class NbdConnectionPool : IDisposable
     /// <returns>As for <see cref="Read"/>.</returns>
     public Errno Write(ulong offset, byte* payload, uint length, NbdCommandFlags flags, NbdCompletion completion)
     {
-        _isDirty = true;
-        return Submit(NbdCommandType.Write, flags, offset, length, payload, completion);
+        return SubmitChange(NbdCommandType.Write, flags, offset, length, payload, completion);
     }
 
     /// <summary>Sends a WRITE_ZEROES: afterwards the range reads as zeroes.</summary>
@@ -170,8 +175,7 @@ public sealed unsafe class NbdConnectionPool : IDisposable
     /// <returns>As for <see cref="Read"/>.</returns>
     public Errno WriteZeroes(ulong offset, uint length, NbdCommandFlags flags, NbdCompletion completion)
     {
-        _isDirty = true;
-        return Submit(NbdCommandType.WriteZeroes, flags, offset, length, null, completion);
+        return SubmitChange(NbdCommandType.WriteZeroes, flags, offset, length, null, completion);
     }
 
     /// <summary>Sends a TRIM: afterwards nothing is known about the content of the range.</summary>
@@ -182,8 +186,7 @@ public sealed unsafe class NbdConnectionPool : IDisposable
     /// <returns>As for <see cref="Read"/>.</returns>
     public Errno Trim(ulong offset, uint length, NbdCommandFlags flags, NbdCompletion completion)
     {
-        _isDirty = true;
-        return Submit(NbdCommandType.Trim, flags, offset, length, null, completion);
+        return SubmitChange(NbdCommandType.Trim, flags, offset, length, null, completion);
     }
 
     /// <summary>Sends a CACHE: a hint that the range will be read.</summary>
@@ -209,11 +212,14 @@ public sealed unsafe class NbdConnectionPool : IDisposable
             return Errno.EIO;
         }
 
-        _isDirty = false;
+        // It covers those whose completion was called before: all of them if none is on its way.
+        long changes = Interlocked.Read(ref _changes);
+        bool coversAll = (uint)changes == 0 && InFlight == 0;
+        Volatile.Write(ref _flushed, coversAll ? changes >> 32 : NotFlushed);
         Errno error = Submit(NbdCommandType.Flush, NbdCommandFlags.None, 0, 0, null, completion);
         if (error != Errno.None)
         {
-            _isDirty = true;
+            Volatile.Write(ref _flushed, NotFlushed);
         }
 
         return error;
@@ -240,7 +246,7 @@ public sealed unsafe class NbdConnectionPool : IDisposable
     /// <returns>None, or why the last changes may not be on stable storage.</returns>
     public Errno Close(TimeSpan flushTimeout, TimeSpan closeTimeout)
     {
-        Errno flushed = _isDirty ? FlushAndWait(Deadline.After(flushTimeout)) : Errno.None;
+        Errno flushed = IsDirty ? FlushAndWait(Deadline.After(flushTimeout)) : Errno.None;
         Deadline closeDeadline = Deadline.After(closeTimeout);
         Deadline disconnectDeadline = Deadline.After(closeTimeout < s_disconnectTime ? closeTimeout : s_disconnectTime);
         foreach (NbdConnection connection in _connections)
@@ -261,6 +267,17 @@ public sealed unsafe class NbdConnectionPool : IDisposable
         }
 
         _captive?.Dispose();
+    }
+
+    private Errno SubmitChange(
+        NbdCommandType type, NbdCommandFlags flags, ulong offset, uint length, byte* payload, NbdCompletion completion)
+    {
+        const long OneChange = 1L << 32;
+        const long OneSubmission = 1;
+        _ = Interlocked.Add(ref _changes, OneChange + OneSubmission);
+        Errno error = Submit(type, flags, offset, length, payload, completion);
+        _ = Interlocked.Add(ref _changes, -OneSubmission);
+        return error;
     }
 
     private Errno Submit(
@@ -307,7 +324,7 @@ public sealed unsafe class NbdConnectionPool : IDisposable
 
         _connections[index] = new NbdConnection(socket, negotiated, Endpoint.Describe(), OnEnded)
         {
-            FlushFailed = () => _isDirty = true,
+            FlushFailed = () => Volatile.Write(ref _flushed, NotFlushed),
         };
         _connections[index].Start();
     }
@@ -316,7 +333,7 @@ public sealed unsafe class NbdConnectionPool : IDisposable
     {
         if (reason is not null)
         {
-            if (_isDirty)
+            if (IsDirty)
             {
                 Volatile.Write(ref _lostChanges, 1);
             }

@@ -29,6 +29,51 @@ public sealed class ConnectionPoolTests
     }
 
     [Fact]
+    public void A_flush_does_not_cover_a_write_that_is_in_flight()
+    {
+        using FakeNbdServer server = new(peer =>
+        {
+            peer.Handshake();
+            FakeRequest write = peer.ReceiveRequest();
+            peer.Send(Frame.SimpleReply(0, peer.ReceiveRequest().Cookie) + Frame.SimpleReply(0, write.Cookie));
+            FakeRequest flush = peer.ReceiveRequest();
+            Assert.Equal(3, flush.Type);
+            peer.Send(Frame.SimpleReply(0, flush.Cookie));
+            peer.ExpectDisconnect();
+        });
+        using (NbdConnectionPool pool = TransmissionTests.Connect(server))
+        {
+            RecordedCompletion write = new();
+            Assert.Equal(Errno.None, pool.WriteZeroes(0, 1, 0, write));
+            TransmissionTests.Run(pool.Flush);
+            Assert.Equal(Errno.None, write.Outcome);
+            Assert.Equal(Errno.None, pool.Close(FakeNbdServer.TimeLimit, FakeNbdServer.TimeLimit));
+        }
+
+        server.Finish();
+    }
+
+    [Fact]
+    public void Close_does_not_flush_twice_what_a_flush_covered()
+    {
+        using FakeNbdServer server = new(peer =>
+        {
+            peer.Handshake();
+            peer.Send(Frame.SimpleReply(0, peer.ReceiveRequest().Cookie));
+            peer.Send(Frame.SimpleReply(0, peer.ReceiveRequest().Cookie));
+            peer.ExpectDisconnect();
+        });
+        using (NbdConnectionPool pool = TransmissionTests.Connect(server))
+        {
+            TransmissionTests.Run(c => pool.WriteZeroes(0, 1, 0, c));
+            TransmissionTests.Run(pool.Flush);
+            Assert.Equal(Errno.None, pool.Close(FakeNbdServer.TimeLimit, FakeNbdServer.TimeLimit));
+        }
+
+        server.Finish();
+    }
+
+    [Fact]
     public void Close_reports_a_flush_that_fails()
     {
         using FakeNbdServer server = new(peer =>
