@@ -42,8 +42,9 @@ internal sealed unsafe partial class NbdConnection : IDisposable
     private NbdException? _failure;
     private bool _isDisposed;
 
-    // The server answered ESHUTDOWN: we have to leave (proto.md, "Error values"). Used by the receive thread alone.
-    private bool _isServerShuttingDown;
+    // No command is accepted any more, and DISC goes out after the last reply. Set under the send lock, read by the
+    // receive thread after each reply.
+    private volatile bool _leavesWhenIdle;
 
     /// <param name="socket">A connected blocking socket after the handshake. Taken over.</param>
     /// <param name="negotiated">What the handshake agreed on.</param>
@@ -67,8 +68,16 @@ internal sealed unsafe partial class NbdConnection : IDisposable
     /// <summary>A connection's lifetime. It only falls.</summary>
     private enum Status
     {
+        /// <summary>Takes commands.</summary>
         Active,
-        Closing,
+
+        /// <summary>Takes none; some are not answered yet.</summary>
+        Leaving,
+
+        /// <summary>DISC was sent.</summary>
+        Left,
+
+        /// <summary>Ended: nobody may use the socket.</summary>
         Dead,
     }
 
@@ -147,28 +156,14 @@ internal sealed unsafe partial class NbdConnection : IDisposable
     }
 
     /// <summary>
-    /// Leaves politely: DISC, then waits until the server closed its end. With commands in flight, or a server
-    /// that does not answer before <paramref name="deadline"/>, the connection is cut.
+    /// Leaves politely: accepts no more commands, sends DISC after the last reply, and waits until the server closed
+    /// its end. What is not over before <paramref name="deadline"/> is cut.
     /// </summary>
     internal void Close(Deadline deadline)
     {
-        bool isPolite;
         _ = Interlocked.CompareExchange(ref _failure, s_closedByUs, null);
-        lock (_sendGate)
-        {
-            isPolite = _status == Status.Active && InFlight == 0;
-            if (_status == Status.Active)
-            {
-                _status = Status.Closing;
-            }
-
-            if (isPolite)
-            {
-                SendDisconnectLocked();
-            }
-        }
-
-        if (!isPolite || !_hasEnded.Wait(deadline.RemainingMilliseconds))
+        LeaveWhenIdle();
+        if (!_hasEnded.Wait(deadline.RemainingMilliseconds))
         {
             Fail(s_closedByUs);
             _hasEnded.Wait();
@@ -217,9 +212,12 @@ internal sealed unsafe partial class NbdConnection : IDisposable
             FlushFailed?.Invoke();
         }
 
-        if (error == Errno.ESHUTDOWN && !_isServerShuttingDown)
+        if (error == Errno.ESHUTDOWN)
         {
-            StopSubmitting();
+            // We have to leave (proto.md, "Error values").
+            NbdException reason = new($"{_peer}: the server is shutting down", Errno.ESHUTDOWN);
+            _ = Interlocked.CompareExchange(ref _failure, reason, null);
+            LeaveWhenIdle();
         }
 
         _slots.Free(slot);
@@ -229,23 +227,27 @@ internal sealed unsafe partial class NbdConnection : IDisposable
             ReturnAssembly(assembly);
         }
 
-        if (_isServerShuttingDown && InFlight == 0)
+        if (_leavesWhenIdle)
         {
-            lock (_sendGate)
-            {
-                SendDisconnectLocked();
-            }
+            LeaveWhenIdle();
         }
     }
 
-    private void StopSubmitting()
+    private void LeaveWhenIdle()
     {
-        _isServerShuttingDown = true;
-        _ = Interlocked.CompareExchange(
-            ref _failure, new NbdException($"{_peer}: the server is shutting down", Errno.ESHUTDOWN), null);
         lock (_sendGate)
         {
-            _status = Status.Closing;
+            if (_status == Status.Active)
+            {
+                _status = Status.Leaving;
+                _leavesWhenIdle = true;
+            }
+
+            if (_status == Status.Leaving && InFlight == 0)
+            {
+                _status = Status.Left;
+                SendDisconnectLocked();
+            }
         }
     }
 

@@ -15,8 +15,8 @@ internal sealed class Daemon
 
     // Everything is over within these times, also when the server hangs: what is then unanswered fails with EIO.
     // Without a signal the last FLUSH gets as long as a slow disk may need, because a signal can still end the wait.
-    private static readonly TimeSpan s_drainTime = TimeSpan.FromSeconds(3);
-    private static readonly TimeSpan s_closeTimeAfterSignal = TimeSpan.FromSeconds(1.5);
+    private static readonly TimeSpan s_drainTime = TimeSpan.FromSeconds(2.5);
+    private static readonly TimeSpan s_closeTimeAfterSignal = TimeSpan.FromSeconds(1);
     private static readonly TimeSpan s_flushTime = TimeSpan.FromMinutes(2);
     private static readonly TimeSpan s_closeTime = TimeSpan.FromSeconds(30);
 
