@@ -68,6 +68,27 @@ public sealed class ShutdownTests : IntegrationTest
     }
 
     [Fact]
+    public void SIGTERM_under_load_breaks_no_connection_of_the_server()
+    {
+        for (int round = 0; round < 3; round++)
+        {
+            NbdkitLog log = new(Folder.FileAt($"nbdkit{round}.log"));
+            NbdServer server = Nbdkit("--filter=log", "memory", "64M", $"logfile={log.Path}");
+            NbdFuseMount mount = Mount(server.Uri);
+            BackgroundProcess fio = Background(
+                "fio", "--name=load", $"--filename={mount.File}", "--rw=randrw", "--bs=16k", "--direct=1",
+                "--ioengine=libaio", "--iodepth=64", "--size=64M", "--time_based", "--runtime=60",
+                "--allow_file_create=0", $"--output={Folder.FileAt("fio.log")}");
+            Wait.Until(() => log.Commands.Count > 200, "fio is at work");
+
+            mount.Stop(LibC.SIGTERM, TimeSpan.FromSeconds(9));
+
+            Assert.NotEqual(0, fio.WaitForExit());
+            Assert.Equal("67108864", Tool.Run("nbdinfo", "--size", server.Uri).Trim());
+        }
+    }
+
+    [Fact]
     public void Writes_in_flight_at_SIGTERM_reach_the_server()
     {
         NbdkitLog log = new(Folder.FileAt("nbdkit.log"));
