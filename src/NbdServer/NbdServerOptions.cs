@@ -45,7 +45,8 @@ public sealed record NbdServerOptions
     public NbdServerTls? Tls { get; init; }
 
     /// <summary>
-    /// Takes one line for each misbehaving client and failing backend. Called from any thread. Null drops them.
+    /// Takes one line for each misbehaving client and failing backend, at most 50 a second. Called from any thread,
+    /// must not throw. Null drops them.
     /// </summary>
     public Action<string>? Log { get; init; }
 

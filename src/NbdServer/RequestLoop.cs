@@ -34,6 +34,7 @@ internal sealed unsafe partial class RequestLoop : IDisposable
     private readonly bool _sendsHoles;
     private readonly NbdTransmissionFlags _flags;
     private readonly PayloadPool _pool;
+    private readonly ServerLog _log;
     private readonly RequestTable _table;
     private readonly ReplySender _sender;
     private readonly Func<bool> _isStopping;
@@ -46,6 +47,7 @@ internal sealed unsafe partial class RequestLoop : IDisposable
         NegotiatedExport negotiated,
         NbdServerOptions options,
         PayloadPool pool,
+        ServerLog log,
         Func<bool> isStopping,
         CancellationToken cancellationToken)
     {
@@ -59,6 +61,7 @@ internal sealed unsafe partial class RequestLoop : IDisposable
         _sendsHoles = negotiated.Style != ReplyStyle.Simple && _export.Has(NbdBackendCapabilities.Extents);
         _flags = _export.FlagsFor(negotiated.Style);
         _pool = pool;
+        _log = log;
         _isStopping = isStopping;
         _cancellationToken = cancellationToken;
         _table = new RequestTable(options.MaximumRequestsInFlight, pool, OnCompleted);
