@@ -91,6 +91,7 @@ internal sealed class ServerConnection
         }
 
         _descriptors.Dispose();
+        _finished.SetResult();
     }
 
     private void Run()
