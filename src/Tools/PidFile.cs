@@ -1,6 +1,6 @@
 using System.Globalization;
 
-namespace NbdFuse;
+namespace Tools;
 
 /// <summary>
 /// The file that tells scripts that the mounted file is usable. It appears whole or not at all, and goes with us.
