@@ -21,6 +21,9 @@ public sealed partial class NbdServer : IAsyncDisposable
     /// <summary>Clients that are connected.</summary>
     public int ConnectionCount => throw new NotImplementedException();
 
+    /// <summary>Requests that were answered.</summary>
+    public long RequestsServed => throw new NotImplementedException();
+
     /// <summary>Listens on a Unix socket. The file is removed when the server stops.</summary>
     /// <param name="path">Up to 107 bytes; must not exist.</param>
     /// <exception cref="LinuxException">E.g. EADDRINUSE: the path exists.</exception>

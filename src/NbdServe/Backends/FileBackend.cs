@@ -6,7 +6,7 @@ using Tmds.Linux;
 namespace NbdServe.Backends;
 
 /// <summary>
-/// A raw file or a block device, shared by all connections. What the page cache holds is read on the caller's
+/// A raw file or a block device that all connections share. What the page cache holds is read on the caller's
 /// thread; what would wait for the disk goes to the thread pool. Thread-safe.
 /// </summary>
 internal sealed unsafe class FileBackend : NbdBackend
@@ -20,10 +20,10 @@ internal sealed unsafe class FileBackend : NbdBackend
     private volatile bool _canReadNoWait = true;
 
     /// <param name="file">Stays open as long as the backend is used.</param>
-    internal FileBackend(OpenFile file)
+    /// <param name="operations">For the same file.</param>
+    internal FileBackend(OpenFile file, FileOperationPool operations)
     {
-        _file = file;
-        _operations = new FileOperationPool(file);
+        (_file, _operations) = (file, operations);
     }
 
     public override long SizeBytes => _file.SizeBytes;

@@ -12,6 +12,9 @@ internal sealed class FileOperationPool(OpenFile file)
 
     internal ValueTask FlushAsync() => Take().Start(0, default);
 
+    /// <summary>How many operations wait to be used again.</summary>
+    internal int IdleCount => _idle.Count;
+
     private Operation Take() => _idle.TryDequeue(out Operation? operation) ? operation : new Operation(this);
 
     /// <summary>A read or, without a destination, a flush. It is given back when its result was taken.</summary>

@@ -1,4 +1,5 @@
 using System.Buffers.Binary;
+using System.Runtime.InteropServices;
 
 namespace NbdServe.Backends;
 
@@ -205,12 +206,15 @@ internal sealed class SparseRandomDisk
             counter += Golden;
         }
 
-        for (; destination.Length >= WordBytes; destination = destination[WordBytes..], counter += Golden)
+        Span<ulong> words = MemoryMarshal.Cast<byte, ulong>(destination);
+        foreach (ref ulong word in words)
         {
-            BinaryPrimitives.WriteUInt64LittleEndian(destination, Mix(counter));
+            ulong random = Mix(counter);
+            word = BitConverter.IsLittleEndian ? random : BinaryPrimitives.ReverseEndianness(random);
+            counter += Golden;
         }
 
-        PartOfWord(counter, 0, destination);
+        PartOfWord(counter, 0, destination[(words.Length * WordBytes)..]);
     }
 
     private static void PartOfWord(ulong counter, int start, Span<byte> destination)
