@@ -11,9 +11,10 @@ needed_by() {
         demo) echo fusermount3:fuse3 qemu-img:qemu-utils qemu-nbd:qemu-utils \
                    mkfs.ext4:e2fsprogs debugfs:e2fsprogs ;;
         test) needed_by demo
-              echo nbdkit:nbdkit nbd-server:nbd-server nbdinfo:libnbd-bin fio:fio setpriv:util-linux \
+              echo nbdkit:nbdkit nbd-server:nbd-server nbd-client:nbd-client nbdinfo:libnbd-bin \
+                   /usr/lib/python3/dist-packages/nbd.py:python3-libnbd fio:fio setpriv:util-linux \
                    fallocate:util-linux findmnt:util-linux mount:mount dd:coreutils ;;
-        bench) echo fusermount3:fuse3 nbdkit:nbdkit nbdfuse:libnbd-bin fio:fio python3:python3 \
+        bench) echo fusermount3:fuse3 nbdkit:nbdkit nbdfuse:libnbd-bin qemu-nbd:qemu-utils fio:fio python3:python3 \
                     qemu-storage-daemon:qemu-system-common ;;
         *) echo "deps.sh: unknown group '$1'" >&2; exit 2 ;;
     esac
