@@ -1,10 +1,12 @@
 #!/bin/bash
-# The main job on a real image, narrated: a qcow2 is shown as a raw file, a file system is made in it, and the
-# qcow2 is proved to hold it. Needs no root and no loop device. Removes everything it made, whatever happens.
+# The main job, narrated, in two acts. First a disk in memory as a file, with nothing but our own programs. Then, when
+# qemu-utils is there, a qcow2 image as a raw file: a file system is made in it, and the qcow2 is proved to hold it.
+# Needs no root and no loop device. Removes everything it made, whatever happens.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 PATH=$PATH:/usr/sbin:/sbin
 nbdfuse=$PWD/out/nbdfuse
+nbdserve=$PWD/out/nbdserve
 dir=$(mktemp -d "${TMPDIR:-/tmp}/nbdfuse-demo.XXXXXX")
 daemon=
 
@@ -25,22 +27,64 @@ run() { printf '$ %s\n' "$*"; "$@"; }
 
 cd "$dir"
 mkdir mnt content
-echo "Hello from inside a qcow2 image." >content/hello.txt
+echo "Hello from inside a disk image." >content/hello.txt
 head -c 3000000 /dev/urandom >content/random.bin
+
+# Starts nbdfuse in the background and waits until the file can be used, which the pidfile tells.
+mount_disk() {
+    printf '$ nbdfuse -P pid %s &\n' "$*"
+    "$nbdfuse" -P pid "$@" &
+    daemon=$!
+    until [ -s pid ]; do
+        kill -0 "$daemon" 2>/dev/null || { wait "$daemon"; exit 1; }
+        sleep 0.02
+    done
+}
+
+unmount_disk() {
+    run fusermount3 -u mnt
+    wait "$daemon"
+    daemon=
+    echo "nbdfuse has ended with exit status 0"
+}
+
+say "ACT ONE: a disk in memory, with nothing else installed."
+
+say "1. nbdserve serves a disk, nbdfuse shows it as a file. nbdfuse starts it and stays in the foreground, so: &"
+PATH=${nbdserve%/*}:$PATH
+mount_disk mnt/disk [ nbdserve memory 256M ]
+run ls -l mnt/
+run findmnt -n -o SOURCE,FSTYPE,SIZE mnt || true
+
+say "2. Any program can use the file. Here: an ext4 file system with two files in it."
+run mkfs.ext4 -q -F -d content mnt/disk
+run debugfs -R "cat hello.txt" mnt/disk 2>/dev/null
+run debugfs -R "dump random.bin random.bin" mnt/disk 2>/dev/null
+run cmp content/random.bin random.bin
+
+say "3. Unmounting ends nbdfuse and nbdserve."
+unmount_disk
+rm -f random.bin
+
+say "4. A terabyte that is nearly all holes, as a file. Its bytes are the same in every run."
+mount_disk -r mnt/disk [ nbdserve sparse-random 1T --seed 7 ]
+run ls -lh mnt/
+run cmp -n 64M mnt/disk mnt/disk
+unmount_disk
+
+if ! command -v qemu-img >/dev/null || ! command -v qemu-nbd >/dev/null; then
+    say "ACT TWO, a qcow2 image, needs qemu-img and qemu-nbd: install qemu-utils and run this again."
+    exit 0
+fi
+
+say "ACT TWO: a qcow2 image as a raw file."
 
 say "1. A qcow2 image: 256 MiB for its guest, next to nothing on the disk."
 run qemu-img create -q -f qcow2 disk.qcow2 256M
 run ls -sh disk.qcow2
 
 say "2. nbdfuse shows it as a raw file. It starts qemu-nbd itself and stays in the foreground, so: &"
-printf '$ nbdfuse -P pid mnt/disk.raw --socket-activation qemu-nbd -f qcow2 disk.qcow2 &\n'
-"$nbdfuse" -P pid mnt/disk.raw --socket-activation qemu-nbd -f qcow2 disk.qcow2 &
-daemon=$!
-# The pidfile is there as soon as the file can be used.
-until [ -s pid ]; do
-    kill -0 "$daemon" 2>/dev/null || { wait "$daemon"; exit 1; }
-    sleep 0.02
-done
+mount_disk mnt/disk.raw --socket-activation qemu-nbd -f qcow2 disk.qcow2
 run ls -l mnt/
 run findmnt -n -o SOURCE,FSTYPE,SIZE mnt || true
 
@@ -49,10 +93,7 @@ run mkfs.ext4 -q -F -d content mnt/disk.raw
 run debugfs -R "ls -p /" mnt/disk.raw 2>/dev/null | grep -v lost+found
 
 say "4. Unmounting writes everything to the image and ends nbdfuse and qemu-nbd."
-run fusermount3 -u mnt
-wait "$daemon"
-daemon=
-echo "nbdfuse has ended with exit status 0"
+unmount_disk
 
 say "5. The proof, with qemu's own tools and without nbdfuse: the qcow2 is sound and holds the files."
 run qemu-img check disk.qcow2
