@@ -55,6 +55,7 @@ bench:
 	scripts/deps.sh install build man bench
 	$(MAKE) all
 	python3 bench/bench.py
+	python3 bench/bench_serve.py
 
 deps:
 	scripts/deps.sh install build man test demo bench

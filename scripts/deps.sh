@@ -8,9 +8,9 @@ needed_by() {
     case $1 in
         build) echo gcc:gcc objcopy:binutils /usr/include/stdlib.h:libc6-dev ;;
         man) echo scdoc:scdoc ;;
-        demo) echo fusermount3:fuse3 mkfs.ext4:e2fsprogs debugfs:e2fsprogs ;;
+        demo) echo fusermount3:fuse3 ;;
         test) needed_by demo
-              echo qemu-img:qemu-utils qemu-nbd:qemu-utils qemu-io:qemu-utils python3:python3 \
+              echo mkfs.ext4:e2fsprogs debugfs:e2fsprogs qemu-img:qemu-utils qemu-nbd:qemu-utils qemu-io:qemu-utils python3:python3 \
                    systemd-socket-activate:systemd \
                    nbdkit:nbdkit nbd-server:nbd-server nbd-client:nbd-client nbdinfo:libnbd-bin \
                    /usr/lib/python3/dist-packages/nbd.py:python3-libnbd fio:fio setpriv:util-linux \
