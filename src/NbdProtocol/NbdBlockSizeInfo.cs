@@ -22,6 +22,14 @@ public readonly record struct NbdBlockSizeInfo(uint MinimumBytes, uint Preferred
         && MaximumPayloadBytes >= PreferredBytes
         && (MaximumPayloadBytes == uint.MaxValue || MaximumPayloadBytes % MinimumBytes == 0);
 
+    /// <summary>Writes the fields.</summary>
+    public void Encode(Span<byte> destination)
+    {
+        BinaryPrimitives.WriteUInt32BigEndian(destination, MinimumBytes);
+        BinaryPrimitives.WriteUInt32BigEndian(destination[4..], PreferredBytes);
+        BinaryPrimitives.WriteUInt32BigEndian(destination[8..], MaximumPayloadBytes);
+    }
+
     /// <summary>Reads the fields.</summary>
     public static NbdBlockSizeInfo Decode(ReadOnlySpan<byte> source) => new(
         BinaryPrimitives.ReadUInt32BigEndian(source),

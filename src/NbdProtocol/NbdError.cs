@@ -22,4 +22,22 @@ public static class NbdError
         108 => Errno.ESHUTDOWN,
         _ => Errno.EINVAL,
     };
+
+    /// <summary>
+    /// The NBD error for an errno; what the specification does not define is EIO.
+    /// </summary>
+    public static uint FromErrno(Errno errno) => errno switch
+    {
+        Errno.None => 0,
+        Errno.EPERM or Errno.EACCES or Errno.EROFS => 1,
+        Errno.ENOMEM => 12,
+        Errno.EINVAL => 22,
+        Errno.ENOSPC or Errno.EFBIG or (Errno)DiskQuotaExceeded => 28,
+        Errno.EOVERFLOW => 75,
+        Errno.EOPNOTSUPP => 95,
+        Errno.ESHUTDOWN => 108,
+        _ => 5,
+    };
+
+    private const int DiskQuotaExceeded = 122;
 }

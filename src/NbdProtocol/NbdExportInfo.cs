@@ -10,6 +10,13 @@ public readonly record struct NbdExportInfo(ulong SizeBytes, NbdTransmissionFlag
     /// <summary>Length on the wire, in bytes, without the info type.</summary>
     public const int LengthBytes = 10;
 
+    /// <summary>Writes the fields.</summary>
+    public void Encode(Span<byte> destination)
+    {
+        BinaryPrimitives.WriteUInt64BigEndian(destination, SizeBytes);
+        BinaryPrimitives.WriteUInt16BigEndian(destination[8..], (ushort)Flags);
+    }
+
     /// <summary>Reads the fields.</summary>
     public static NbdExportInfo Decode(ReadOnlySpan<byte> source) => new(
         BinaryPrimitives.ReadUInt64BigEndian(source),

@@ -49,6 +49,9 @@ public enum NbdCommandFlags : ushort
 
     /// <summary>WRITE_ZEROES: fail rather than be slow.</summary>
     FastZero = 1 << 4,
+
+    /// <summary>With extended headers: the length is that of a payload that follows.</summary>
+    PayloadLength = 1 << 5,
 }
 
 /// <summary>What an export can do (proto.md, "Transmission flags").</summary>
@@ -90,4 +93,7 @@ public enum NbdTransmissionFlags : ushort
 
     /// <summary>FAST_ZERO is supported.</summary>
     SendFastZero = 1 << 11,
+
+    /// <summary>With extended headers: BLOCK_STATUS takes a list of contexts as its payload.</summary>
+    BlockStatusPayload = 1 << 12,
 }

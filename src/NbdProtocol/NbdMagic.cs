@@ -23,4 +23,10 @@ public static class NbdMagic
 
     /// <summary>The start of a structured reply chunk.</summary>
     public const uint StructuredReply = 0x668e33ef;
+
+    /// <summary>The start of an extended request.</summary>
+    public const uint ExtendedRequest = 0x21e41c71;
+
+    /// <summary>The start of an extended reply chunk.</summary>
+    public const uint ExtendedReply = 0x6e8a278c;
 }

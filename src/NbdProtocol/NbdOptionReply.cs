@@ -16,6 +16,16 @@ public readonly record struct NbdOptionReply(NbdOption Option, NbdOptionReplyTyp
     /// <summary>Whether it reports an error, of a type known or unknown; its data are then a text.</summary>
     public bool IsError => ((uint)Type & ErrorBit) != 0;
 
+    /// <summary>Writes the header to the first <see cref="SizeBytes"/> bytes.</summary>
+    public void Encode(Span<byte> destination)
+    {
+        destination = destination[..SizeBytes];
+        BinaryPrimitives.WriteUInt64BigEndian(destination, NbdMagic.OptionReply);
+        BinaryPrimitives.WriteUInt32BigEndian(destination[8..], (uint)Option);
+        BinaryPrimitives.WriteUInt32BigEndian(destination[12..], (uint)Type);
+        BinaryPrimitives.WriteUInt32BigEndian(destination[16..], Length);
+    }
+
     /// <summary>Reads a header.</summary>
     /// <returns>Whether the magic number is right.</returns>
     public static bool TryDecode(ReadOnlySpan<byte> source, out NbdOptionReply reply)

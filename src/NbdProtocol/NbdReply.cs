@@ -10,6 +10,15 @@ public readonly record struct NbdSimpleReply(uint Error, ulong Cookie)
     /// <summary>Size on the wire, in bytes.</summary>
     public const int SizeBytes = 16;
 
+    /// <summary>Writes the reply to the first <see cref="SizeBytes"/> bytes.</summary>
+    public void Encode(Span<byte> destination)
+    {
+        destination = destination[..SizeBytes];
+        BinaryPrimitives.WriteUInt32BigEndian(destination, NbdMagic.SimpleReply);
+        BinaryPrimitives.WriteUInt32BigEndian(destination[4..], Error);
+        BinaryPrimitives.WriteUInt64BigEndian(destination[8..], Cookie);
+    }
+
     /// <summary>Reads a reply whose magic was already checked.</summary>
     public static NbdSimpleReply Decode(ReadOnlySpan<byte> source) => new(
         BinaryPrimitives.ReadUInt32BigEndian(source[4..]),
@@ -31,6 +40,9 @@ public enum NbdChunkType : ushort
     /// <summary>Extents of one meta context.</summary>
     BlockStatus = 5,
 
+    /// <summary>Extents of one meta context, with 64-bit lengths; only with extended headers.</summary>
+    BlockStatusExtended = 6,
+
     /// <summary>An error of the whole command.</summary>
     Error = 0x8001,
 
@@ -38,7 +50,10 @@ public enum NbdChunkType : ushort
     ErrorOffset = 0x8002,
 }
 
-/// <summary>The header of a structured reply chunk (proto.md, "Structured reply chunk message").</summary>
+/// <summary>
+/// The header of a structured reply chunk (proto.md, "Structured reply chunk message"); with one field more, that
+/// of an extended one ("Extended reply chunk message" of the extended header extension).
+/// </summary>
 /// <param name="IsDone">The last chunk of this reply.</param>
 /// <param name="Type">What the payload holds; may be a value that the enumeration lacks.</param>
 /// <param name="Cookie">The cookie of the request.</param>
@@ -48,6 +63,9 @@ public readonly record struct NbdChunkHeader(bool IsDone, NbdChunkType Type, ulo
     /// <summary>Size on the wire, in bytes.</summary>
     public const int SizeBytes = 20;
 
+    /// <summary>Size of the extended form on the wire, in bytes.</summary>
+    public const int ExtendedSizeBytes = 32;
+
     /// <summary>Every chunk type with this bit reports an error.</summary>
     public const ushort ErrorBit = 1 << 15;
 
@@ -56,10 +74,38 @@ public readonly record struct NbdChunkHeader(bool IsDone, NbdChunkType Type, ulo
     /// <summary>Whether the chunk reports an error, of a type known or unknown.</summary>
     public bool IsError => ((ushort)Type & ErrorBit) != 0;
 
+    /// <summary>Writes the header to the first <see cref="SizeBytes"/> bytes.</summary>
+    public void Encode(Span<byte> destination)
+    {
+        destination = destination[..SizeBytes];
+        EncodeStart(destination, NbdMagic.StructuredReply);
+        BinaryPrimitives.WriteUInt32BigEndian(destination[16..], Length);
+    }
+
+    /// <summary>
+    /// Writes the header of an extended reply chunk, which names the request's offset, to the first
+    /// <see cref="ExtendedSizeBytes"/> bytes.
+    /// </summary>
+    public void EncodeExtended(Span<byte> destination, ulong offset)
+    {
+        destination = destination[..ExtendedSizeBytes];
+        EncodeStart(destination, NbdMagic.ExtendedReply);
+        BinaryPrimitives.WriteUInt64BigEndian(destination[16..], offset);
+        BinaryPrimitives.WriteUInt64BigEndian(destination[24..], Length);
+    }
+
     /// <summary>Reads a header whose magic was already checked.</summary>
     public static NbdChunkHeader Decode(ReadOnlySpan<byte> source) => new(
         (BinaryPrimitives.ReadUInt16BigEndian(source[4..]) & DoneFlag) != 0,
         (NbdChunkType)BinaryPrimitives.ReadUInt16BigEndian(source[6..]),
         BinaryPrimitives.ReadUInt64BigEndian(source[8..]),
         BinaryPrimitives.ReadUInt32BigEndian(source[16..]));
+
+    private void EncodeStart(Span<byte> destination, uint magic)
+    {
+        BinaryPrimitives.WriteUInt32BigEndian(destination, magic);
+        BinaryPrimitives.WriteUInt16BigEndian(destination[4..], IsDone ? DoneFlag : (ushort)0);
+        BinaryPrimitives.WriteUInt16BigEndian(destination[6..], (ushort)Type);
+        BinaryPrimitives.WriteUInt64BigEndian(destination[8..], Cookie);
+    }
 }

@@ -7,8 +7,11 @@ public sealed class NbdExtentList
     private long _left;
     private int _maximum;
 
-    /// <summary>The extents so far: neighbours differ in their flags.</summary>
-    internal IReadOnlyList<(long Length, NbdExtentFlags Flags)> Extents => _extents;
+    /// <summary>Extents so far.</summary>
+    internal int Count => _extents.Count;
+
+    /// <summary>An extent; neighbours differ in their flags.</summary>
+    internal (long Length, NbdExtentFlags Flags) this[int index] => _extents[index];
 
     /// <summary>
     /// Adds the next extent. What goes beyond the range is cut off, and neighbours with the same flags become one.

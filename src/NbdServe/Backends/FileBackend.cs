@@ -16,6 +16,9 @@ internal sealed unsafe class FileBackend : NbdBackend
     private readonly OpenFile _file;
     private readonly FileOperationPool _operations;
 
+    // Made once: reads ask for extents too.
+    private readonly Func<long, (bool IsData, long End)> _runAt;
+
     // Until the file system says that it cannot tell whether a read would wait.
     private volatile bool _canReadNoWait = true;
 
@@ -23,7 +26,7 @@ internal sealed unsafe class FileBackend : NbdBackend
     /// <param name="operations">For the same file.</param>
     internal FileBackend(OpenFile file, FileOperationPool operations)
     {
-        (_file, _operations) = (file, operations);
+        (_file, _operations, _runAt) = (file, operations, file.RunAt);
     }
 
     public override long SizeBytes => _file.SizeBytes;
@@ -96,8 +99,11 @@ internal sealed unsafe class FileBackend : NbdBackend
     }
 
     public override ValueTask ExtentsAsync(
-        long offset, long length, NbdExtentList extents, CancellationToken cancellationToken) =>
-        new(Task.Run(() => extents.AddRuns(offset, length, _file.RunAt), CancellationToken.None));
+        long offset, long length, NbdExtentList extents, CancellationToken cancellationToken)
+    {
+        extents.AddRuns(offset, length, _runAt);
+        return ValueTask.CompletedTask;
+    }
 
     /// <returns>Bytes read, which may be none.</returns>
     private int ReadNoWait(long offset, Span<byte> destination)

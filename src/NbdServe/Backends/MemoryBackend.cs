@@ -5,6 +5,9 @@ namespace NbdServe.Backends;
 /// <summary>Serves a <see cref="SparseMemory"/>, at once: all tasks are completed. Thread-safe.</summary>
 internal sealed class MemoryBackend(SparseMemory memory) : NbdBackend
 {
+    // Made once: reads ask for extents too.
+    private readonly Func<long, (bool IsData, long End)> _runAt = memory.RunAt;
+
     public override long SizeBytes => memory.SizeBytes;
 
     public override NbdBackendCapabilities Capabilities =>
@@ -45,7 +48,7 @@ internal sealed class MemoryBackend(SparseMemory memory) : NbdBackend
     public override ValueTask ExtentsAsync(
         long offset, long length, NbdExtentList extents, CancellationToken cancellationToken)
     {
-        extents.AddRuns(offset, length, memory.RunAt);
+        extents.AddRuns(offset, length, _runAt);
         return ValueTask.CompletedTask;
     }
 }

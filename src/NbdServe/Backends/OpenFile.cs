@@ -14,6 +14,9 @@ internal sealed unsafe class OpenFile : IDisposable
 
     private readonly string _path;
 
+    // The data that was found last. It may have become a hole meanwhile: to call that data is right, if not the best.
+    private volatile DataRun? _lastData;
+
     private OpenFile(string path, SafeFd fd)
     {
         (_path, Fd) = (path, fd);
@@ -156,6 +159,11 @@ internal sealed unsafe class OpenFile : IDisposable
     /// </summary>
     internal (bool IsData, long End) RunAt(long offset)
     {
+        if (_lastData is DataRun last && offset >= last.Start && offset < last.End)
+        {
+            return (true, last.End);
+        }
+
         long data = Seek(offset, FileCalls.SEEK_DATA);
         if (data > offset)
         {
@@ -163,7 +171,9 @@ internal sealed unsafe class OpenFile : IDisposable
         }
 
         long hole = Seek(offset, FileCalls.SEEK_HOLE);
-        return (true, hole > offset ? hole : SizeBytes);
+        hole = hole > offset ? hole : SizeBytes;
+        _lastData = new DataRun(offset, hole);
+        return (true, hole);
     }
 
     public void Dispose() => Fd.Dispose();
@@ -231,6 +241,7 @@ internal sealed unsafe class OpenFile : IDisposable
             ThrowUnlessInterrupted("zero", offset);
         }
 
+        _lastData = null;
         return true;
     }
 
@@ -254,4 +265,6 @@ internal sealed unsafe class OpenFile : IDisposable
             throw new LinuxException($"{what} {_path} at offset {offset}", errno);
         }
     }
+
+    private sealed record DataRun(long Start, long End);
 }

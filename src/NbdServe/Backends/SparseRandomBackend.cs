@@ -9,6 +9,9 @@ namespace NbdServe.Backends;
 /// </summary>
 internal sealed class SparseRandomBackend(SparseRandomDisk disk) : NbdBackend
 {
+    // Made once: reads ask for extents too.
+    private readonly Func<long, (bool IsData, long End)> _runAt = disk.RunAt;
+
     public override long SizeBytes => disk.SizeBytes;
 
     public override NbdBackendCapabilities Capabilities =>
@@ -46,7 +49,7 @@ internal sealed class SparseRandomBackend(SparseRandomDisk disk) : NbdBackend
     public override ValueTask ExtentsAsync(
         long offset, long length, NbdExtentList extents, CancellationToken cancellationToken)
     {
-        extents.AddRuns(offset, length, disk.RunAt);
+        extents.AddRuns(offset, length, _runAt);
         return ValueTask.CompletedTask;
     }
 
