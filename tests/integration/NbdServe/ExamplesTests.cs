@@ -1,3 +1,5 @@
+using Tmds.Linux;
+
 namespace IntegrationTests.NbdServeTests;
 
 /// <summary>The programs in examples/, each run as its reader would, against libnbd's tools.</summary>
@@ -14,6 +16,7 @@ public sealed class ExamplesTests : IntegrationTest
         Tool.Run("nbdcopy", uri, Folder.FileAt("copy"));
 
         Assert.Equal(data, File.ReadAllBytes(Folder.FileAt("copy")));
+        Stop();
     }
 
     [Fact]
@@ -25,6 +28,7 @@ public sealed class ExamplesTests : IntegrationTest
         Tool.Run("nbdcopy", uri, Folder.FileAt("copy"));
 
         Assert.Equal("hello w\u00f6rld", File.ReadAllText(Folder.FileAt("copy")));
+        Stop();
     }
 
     [Fact]
@@ -37,6 +41,7 @@ public sealed class ExamplesTests : IntegrationTest
 
         Assert.Equal(content, File.ReadAllBytes(Folder.FileAt("copy")));
         Assert.NotEqual(0, Tool.Try("nbdinfo", uri.Replace(":///", ":///!", StringComparison.Ordinal)).ExitCode);
+        Stop();
     }
 
     [Theory]
@@ -46,9 +51,11 @@ public sealed class ExamplesTests : IntegrationTest
     public void Each_is_shorter_than_25_lines(string name) =>
         Assert.InRange(File.ReadAllLines(Path.Combine(Repository.Root, "examples", name)).Length, 1, 24);
 
+    private string Socket => Folder.FileAt("example.sock");
+
     private string Start(string name, string export = "")
     {
-        string socket = Folder.FileAt("example.sock");
+        string socket = Socket;
         BackgroundProcess process = Background(
             "dotnet", "run", Path.Combine(Repository.Root, "examples", name), "--", "--unix", socket);
         // It is compiled first.
@@ -56,5 +63,17 @@ public sealed class ExamplesTests : IntegrationTest
             () => File.Exists(socket) || process.HasExited, $"the example is ready: {process}", TimeSpan.FromMinutes(3));
         Assert.False(process.HasExited, process.ToString());
         return $"nbd+unix:///{export}?socket={socket}";
+    }
+
+    /// <summary>"dotnet run" passes no signal on: the example itself gets it.</summary>
+    private void Stop()
+    {
+        foreach (int id in ProcessTable.Mentioning(Socket).Keys)
+        {
+            _ = LibC.kill(id, LibC.SIGTERM);
+        }
+
+        Wait.Until(() => ProcessTable.Mentioning(Socket).Count == 0, "the example has ended");
+        Assert.False(File.Exists(Socket), "the socket is still there");
     }
 }

@@ -33,8 +33,8 @@ public sealed class NbdInfoTests : IntegrationTest
                 can.Split(' ').Contains(name) == export.GetProperty("can_" + name).GetBoolean(), $"{backend}: {name}");
         }
 
-        Assert.Equal(1, export.GetProperty("block_minimum").GetInt32());
-        Assert.Equal(4096, export.GetProperty("block_preferred").GetInt32());
+        Assert.Equal(1, export.GetProperty("block_size_minimum").GetInt32());
+        Assert.Equal(4096, export.GetProperty("block_size_preferred").GetInt32());
     }
 
     [Fact]

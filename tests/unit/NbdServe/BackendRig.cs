@@ -30,7 +30,8 @@ internal static class BackendRig
         list.Begin(length, 1000);
         backend.ExtentsAsync(offset, length, list, CancellationToken.None).AsTask().GetAwaiter().GetResult();
         return string.Join(
-            ' ', list.Extents.Select(e => $"{e.Length}:{(e.Flags == NbdExtentFlags.Data ? "d" : "h")}"));
+            ' ', Enumerable.Range(0, list.Count).Select(i => list[i])
+                .Select(e => $"{e.Length}:{(e.Flags == NbdExtentFlags.Data ? "d" : "h")}"));
     }
 
     internal static byte[] Random(int length, int seed = 1)
