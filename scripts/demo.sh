@@ -59,7 +59,6 @@ run findmnt -n -o SOURCE,FSTYPE,SIZE mnt || true
 say "2. Any program can use the file. What is written to it is what is read."
 run dd if=content/random.bin of=mnt/disk bs=1M seek=100 conv=notrunc status=none
 run cmp -n 3000000 -i 0:104857600 content/random.bin mnt/disk
-run du -h --apparent-size mnt/disk
 
 say "3. Unmounting ends nbdfuse and nbdserve."
 unmount_disk

@@ -71,13 +71,24 @@ internal sealed class Daemon(Invocation invocation, Log log)
 
         if (uri is not null)
         {
-            // Nobody may read it: that is no reason to end.
-            Console.Out.WriteLine(uri);
+            Tell(uri);
         }
 
         log.Verbose($"clients can connect to {uri ?? "the socket that was passed"}");
         signals.Received.WaitOne();
         return 0;
+    }
+
+    private static void Tell(string uri)
+    {
+        try
+        {
+            Console.Out.WriteLine(uri);
+        }
+        catch (IOException)
+        {
+            // Nobody reads it: that is no reason to end.
+        }
     }
 
     private NbdServerOptions Options(ExportTable exports) => new()

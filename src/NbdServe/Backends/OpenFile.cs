@@ -159,7 +159,8 @@ internal sealed unsafe class OpenFile : IDisposable
     /// </summary>
     internal (bool IsData, long End) RunAt(long offset)
     {
-        if (_lastData is DataRun last && offset >= last.Start && offset < last.End)
+        DataRun? last = _lastData;
+        if (last is not null && offset >= last.Start && offset < last.End)
         {
             return (true, last.End);
         }

@@ -1,6 +1,7 @@
 using Linux;
 using Nbd;
 using NbdServe;
+using Tmds.Linux;
 
 namespace UnitTests.NbdServeTests;
 
@@ -118,6 +119,22 @@ public sealed class FileBackendTests : IDisposable
 
         Assert.True(export.Open().Capabilities.HasFlag(NbdBackendCapabilities.ReadOnly));
         Assert.Throws<LinuxException>(() => export.Open().Write(0, [1]));
+    }
+
+    [Fact]
+    public void What_the_page_cache_lacks_is_read_from_the_disk()
+    {
+        byte[] expected = BackendRig.Random(4 * Size);
+        File.WriteAllBytes(Image, expected);
+        using NbdServe.Backends.OpenFile file = NbdServe.Backends.OpenFile.Open(Image, isReadOnly: false);
+        NbdServe.Backends.FileOperationPool operations = new(file);
+        NbdServe.Backends.FileBackend backend = new(file, operations);
+        file.Flush();
+        Assert.Equal(0, LibC.posix_fadvise(file.Fd.Fd, 0, 0, LibC.POSIX_FADV_DONTNEED));
+
+        Assert.Equal(expected, backend.Read(0, 4 * Size));
+
+        Assert.True(operations.IdleCount > 0, "nothing was read on the thread pool");
     }
 
     [Fact]
