@@ -87,7 +87,10 @@ internal sealed partial class RequestLoop
             default:
                 bool isOne = (header.Flags & NbdCommandFlags.RequestOne) != 0;
                 request.Extents.Begin(length, isOne ? 1 : MaximumStatusExtents);
-                return _backend.ExtentsAsync(offset, length, request.Extents, _cancellationToken);
+                // No extent is "all data".
+                return _export.Has(NbdBackendCapabilities.Extents)
+                    ? _backend.ExtentsAsync(offset, length, request.Extents, _cancellationToken)
+                    : ValueTask.CompletedTask;
         }
     }
 
