@@ -12,8 +12,14 @@ internal sealed class Daemon(Invocation invocation, Log log)
 {
     private static readonly TimeSpan s_grace = TimeSpan.FromSeconds(5);
 
+    // The thread of each connection takes 8 KiB of the youngest generation, whose budget is that of the processor's
+    // cache: 10,000 connections would look like a leak of 80 MB. A collection takes less than a millisecond.
+    private const int ConnectionsPerCollection = 256;
+
     // Calls that wait for a disk: as many at a time as there may be requests.
     private const int BlockingThreads = 32;
+
+    private int _connectionsEnded;
 
     /// <summary>Serves until it is to end.</summary>
     /// <returns>The exit status.</returns>
@@ -100,7 +106,16 @@ internal sealed class Daemon(Invocation invocation, Log log)
             ? new NbdServerTls { CertificateDirectory = folder, Require = invocation.Tls == TlsMode.Require }
             : null,
         Log = log.Write,
+        ClientLeft = OnClientLeft,
     };
+
+    private void OnClientLeft(int _)
+    {
+        if (Interlocked.Increment(ref _connectionsEnded) % ConnectionsPerCollection == 0)
+        {
+            GC.Collect(0);
+        }
+    }
 
     private void WriteStatistics(NbdServer server) => log.Write(
         $"statistics: requests={server.RequestsServed} allocated_bytes={GC.GetTotalAllocatedBytes()} "
