@@ -27,6 +27,7 @@ internal sealed class FileOperationPool(OpenFile file)
 
         public void Execute()
         {
+            Exception? failure = null;
             try
             {
                 if (_destination.IsEmpty)
@@ -37,12 +38,20 @@ internal sealed class FileOperationPool(OpenFile file)
                 {
                     pool.File.Read(_offset, _destination.Span);
                 }
+            }
+            catch (Exception exception)
+            {
+                failure = exception;
+            }
 
+            // Runs the continuation, after which this object may be in use again.
+            if (failure is null)
+            {
                 _completion.SetResult(true);
             }
-            catch (IOException exception)
+            else
             {
-                _completion.SetException(exception);
+                _completion.SetException(failure);
             }
         }
 
