@@ -10,14 +10,14 @@ internal sealed unsafe class AcceptLoop : IDisposable
 
     private readonly IReadOnlyList<Listener> _listeners;
     private readonly Action<SafeFd> _accepted;
-    private readonly Action<string>? _log;
+    private readonly ServerLog _log;
     private readonly SafeFd _stopped;
     private readonly Thread _thread;
 
     /// <param name="listeners">Outlive this object.</param>
     /// <param name="accepted">Owns the socket; must not throw.</param>
     /// <param name="log">Takes what goes wrong.</param>
-    public AcceptLoop(IReadOnlyList<Listener> listeners, Action<SafeFd> accepted, Action<string>? log)
+    public AcceptLoop(IReadOnlyList<Listener> listeners, Action<SafeFd> accepted, ServerLog log)
     {
         _listeners = listeners;
         _accepted = accepted;
@@ -73,7 +73,7 @@ internal sealed unsafe class AcceptLoop : IDisposable
 
             if (problem != Errno.None && problem != lastProblem)
             {
-                _log?.Invoke($"accept a client: {LinuxException.Describe(problem)}");
+                _log.Write($"accept a client: {LinuxException.Describe(problem)}");
             }
 
             lastProblem = problem;

@@ -12,6 +12,7 @@ public sealed partial class NbdServer : IAsyncDisposable
     private readonly NbdServerOptions _options;
     private readonly TlsIdentity? _tls;
     private readonly PayloadPool _pool;
+    private readonly ServerLog _log;
 
     // Guards all below; the listeners also have their thread, which reads them once they are complete.
     private readonly Lock _gate = new();
@@ -45,6 +46,7 @@ public sealed partial class NbdServer : IAsyncDisposable
         _options = options;
         _tls = options.Tls is null ? null : new TlsIdentity(options.Tls);
         _pool = new PayloadPool(options.MaximumMemoryBytes);
+        _log = new ServerLog(options.Log);
     }
 
     /// <summary>Clients that are connected.</summary>
@@ -73,7 +75,7 @@ public sealed partial class NbdServer : IAsyncDisposable
                 throw new InvalidOperationException("the server was started or stopped before");
             }
 
-            _acceptLoop = new AcceptLoop([.. _listeners], Accept, _options.Log);
+            _acceptLoop = new AcceptLoop([.. _listeners], Accept, _log);
         }
     }
 
@@ -82,7 +84,11 @@ public sealed partial class NbdServer : IAsyncDisposable
     public Task ServeAsync(SafeFd connectedSocket, CancellationToken cancellationToken = default) =>
         ServeAsync(connectedSocket, connectedSocket, cancellationToken);
 
-    /// <summary>Serves one client on two descriptors, e.g. standard input and output, and owns them from now on.</summary>
+    /// <summary>Serves one client on two descriptors, and owns them from now on.</summary>
+    /// <remarks>
+    /// Standard input and output may be served on; /dev/null takes their place, so that nobody prints into the
+    /// conversation.
+    /// </remarks>
     /// <returns>Ends when the client has left; never fails.</returns>
     public async Task ServeAsync(SafeFd input, SafeFd output, CancellationToken cancellationToken = default)
     {
@@ -139,7 +145,7 @@ public sealed partial class NbdServer : IAsyncDisposable
             connections.ForEach(connection => connection.Abort());
             if (!await EndsWithin(all, s_cutOffTime).ConfigureAwait(false))
             {
-                _options.Log?.Invoke("a backend does not end its requests; its connection is left to itself");
+                _log.Write("a backend does not end its requests; its connection is left to itself");
                 return;
             }
         }
@@ -163,7 +169,8 @@ public sealed partial class NbdServer : IAsyncDisposable
         string problem;
         try
         {
-            connection = new(new DescriptorTransport(input, output), _options, _tls, _pool, OnEnded);
+            (input, output) = TakeStandard(input, output);
+            connection = new(new DescriptorTransport(input, output), _options, _tls, _pool, _log, OnEnded);
             problem = TryAdd(connection);
             if (problem.Length == 0)
             {
@@ -190,8 +197,14 @@ public sealed partial class NbdServer : IAsyncDisposable
             }
         }
 
-        _options.Log?.Invoke($"a client was turned away: {problem}");
+        _log.Write($"a client was turned away: {problem}");
         return null;
+    }
+
+    private static (SafeFd Input, SafeFd Output) TakeStandard(SafeFd input, SafeFd output)
+    {
+        SafeFd moved = StandardDescriptor.MoveAway(input);
+        return (moved, output == input ? moved : StandardDescriptor.MoveAway(output));
     }
 
     private string TryAdd(ServerConnection connection)

@@ -36,8 +36,9 @@ public sealed record NbdServerOptions
     public int MaximumPayloadBytes { get; init; } = 32 * 1024 * 1024;
 
     /// <summary>
-    /// Most memory in bytes for the data of all requests together, beyond 1 MiB for each connection. When it is
-    /// used up, requests wait, and fail with ENOMEM if that does not help. Default 1 GiB.
+    /// Most memory in bytes for the data of all requests together, beyond what each connection has for itself: 16 KiB
+    /// for each request, and one request of up to 1 MiB. When it is used up, requests wait, and fail with ENOMEM if
+    /// that does not help. At least <see cref="MaximumPayloadBytes"/>; default 1 GiB.
     /// </summary>
     public long MaximumMemoryBytes { get; init; } = 1L << 30;
 
@@ -45,13 +46,14 @@ public sealed record NbdServerOptions
     public NbdServerTls? Tls { get; init; }
 
     /// <summary>
-    /// Takes one line for each misbehaving client and failing backend. Called from any thread. Null drops them.
+    /// Takes one line for each misbehaving client and failing backend, at most 50 a second. Called from any thread,
+    /// must not throw. Null drops them.
     /// </summary>
     public Action<string>? Log { get; init; }
 
     /// <summary>
     /// Called after a client was there and its connection is closed, from the connection's thread, with the number
-    /// of those that are still there.
+    /// of those that are still there. Must not throw.
     /// </summary>
     public Action<int>? ClientLeft { get; init; }
 }

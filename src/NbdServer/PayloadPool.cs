@@ -53,8 +53,11 @@ internal sealed class PayloadPool
     }
 
     /// <summary>Lends a buffer of at least <paramref name="bytes"/>.</summary>
+    /// <param name="bytes">How many.</param>
+    /// <param name="patience">How long to wait when the limit allows none.</param>
+    /// <param name="isReserved">Whether the limit does not count: each connection has a reserve.</param>
     /// <returns>Null if the limit allows none until <paramref name="patience"/> is over.</returns>
-    public NativeMemory? Rent(int bytes, TimeSpan patience)
+    public NativeMemory? Rent(int bytes, TimeSpan patience, bool isReserved = false)
     {
         int size = (int)BitOperations.RoundUpToPowerOf2((uint)Math.Max(bytes, MinimumBytes));
         long end = Environment.TickCount64 + (long)patience.TotalMilliseconds;
@@ -62,7 +65,7 @@ internal sealed class PayloadPool
         {
             lock (_gate)
             {
-                if (_rentedBytes + size <= _maximumBytes)
+                if (isReserved || _rentedBytes + size <= _maximumBytes)
                 {
                     _rentedBytes += size;
                     if (_idle[BitOperations.Log2((uint)size)].TryPop(out NativeMemory? memory))

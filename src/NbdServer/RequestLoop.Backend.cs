@@ -131,7 +131,7 @@ internal sealed partial class RequestLoop
         string text = PlainText.From(exception.Message);
         if (!(isFastZero && exception is NotSupportedException) && !_cancellationToken.IsCancellationRequested)
         {
-            _options.Log?.Invoke(
+            _log.Write(
                 $"{request.Header.Type} of {request.Header.Length} bytes at {request.Header.Offset}: {text}");
         }
 

@@ -20,6 +20,9 @@ internal sealed unsafe partial class RequestLoop : IDisposable
     // A payload that starts a WRITE of this size is received straight to where it belongs.
     private const int BigPayloadBytes = 32 * 1024;
 
+    // What a connection gets whatever others hold: one request of this size at a time.
+    private const int ReservedBytes = 1024 * 1024;
+
     private const int MaximumStatusPayloadBytes = 1024;
 
     private static readonly TimeSpan s_memoryPatience = TimeSpan.FromSeconds(5);
@@ -34,6 +37,7 @@ internal sealed unsafe partial class RequestLoop : IDisposable
     private readonly bool _sendsHoles;
     private readonly NbdTransmissionFlags _flags;
     private readonly PayloadPool _pool;
+    private readonly ServerLog _log;
     private readonly RequestTable _table;
     private readonly ReplySender _sender;
     private readonly Func<bool> _isStopping;
@@ -46,6 +50,7 @@ internal sealed unsafe partial class RequestLoop : IDisposable
         NegotiatedExport negotiated,
         NbdServerOptions options,
         PayloadPool pool,
+        ServerLog log,
         Func<bool> isStopping,
         CancellationToken cancellationToken)
     {
@@ -59,6 +64,7 @@ internal sealed unsafe partial class RequestLoop : IDisposable
         _sendsHoles = negotiated.Style != ReplyStyle.Simple && _export.Has(NbdBackendCapabilities.Extents);
         _flags = _export.FlagsFor(negotiated.Style);
         _pool = pool;
+        _log = log;
         _isStopping = isStopping;
         _cancellationToken = cancellationToken;
         _table = new RequestTable(options.MaximumRequestsInFlight, pool, OnCompleted);
@@ -192,13 +198,16 @@ internal sealed unsafe partial class RequestLoop : IDisposable
             {
                 // Our own replies may hold what is missing.
                 Flush();
-                request.Rented = _pool.Rent(length, s_memoryPatience);
+                bool isReserved = length <= ReservedBytes && _table.RentedBuffers == 0;
+                request.Rented = _pool.Rent(length, s_memoryPatience, isReserved);
             }
 
             if (request.Rented is null)
             {
                 return false;
             }
+
+            _table.CountRented();
         }
 
         request.UsePayload(length);

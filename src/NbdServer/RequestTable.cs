@@ -13,6 +13,8 @@ internal sealed unsafe class RequestTable : IDisposable
     private readonly NativeMemory _memory;
     private readonly ManualResetEventSlim _freed = new();
 
+    private int _rentedBuffers;
+
     // Guards all below.
     private readonly Lock _gate = new();
     private ServerRequest? _free;
@@ -27,6 +29,12 @@ internal sealed unsafe class RequestTable : IDisposable
         _completed = completed;
         _memory = new NativeMemory(maximum * (ServerRequest.OwnPayloadBytes + ServerRequest.ReplyBytes));
     }
+
+    /// <summary>Buffers of the pool that requests hold.</summary>
+    public int RentedBuffers => Volatile.Read(ref _rentedBuffers);
+
+    /// <summary>Says that a request has got one; <see cref="Return"/> counts back.</summary>
+    public void CountRented() => Interlocked.Increment(ref _rentedBuffers);
 
     /// <summary>A free request, the last one that became free; null if all are in use.</summary>
     public ServerRequest? TryRent()
@@ -62,6 +70,7 @@ internal sealed unsafe class RequestTable : IDisposable
             {
                 request.Rented = null;
                 _pool.Return(memory);
+                Interlocked.Decrement(ref _rentedBuffers);
             }
 
             count += request == last ? 0 : 1;

@@ -13,6 +13,7 @@ internal sealed class ServerConnection
     private readonly NbdServerOptions _options;
     private readonly TlsIdentity? _tls;
     private readonly PayloadPool _pool;
+    private readonly ServerLog _log;
     private readonly Action<ServerConnection> _ended;
     private readonly TaskCompletionSource _finished = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private readonly CancellationTokenSource _cancellation = new();
@@ -27,18 +28,21 @@ internal sealed class ServerConnection
     /// <param name="options">Limits, and what is served.</param>
     /// <param name="tls">The certificate, if there is one.</param>
     /// <param name="pool">Memory shared by all connections.</param>
+    /// <param name="log">Takes what goes wrong.</param>
     /// <param name="ended">Called when the descriptors are closed.</param>
     public ServerConnection(
         DescriptorTransport descriptors,
         NbdServerOptions options,
         TlsIdentity? tls,
         PayloadPool pool,
+        ServerLog log,
         Action<ServerConnection> ended)
     {
         _descriptors = descriptors;
         _options = options;
         _tls = tls;
         _pool = pool;
+        _log = log;
         _ended = ended;
     }
 
@@ -87,6 +91,7 @@ internal sealed class ServerConnection
         }
 
         _descriptors.Dispose();
+        _finished.SetResult();
     }
 
     private void Run()
@@ -109,11 +114,11 @@ internal sealed class ServerConnection
         }
         catch (LostClientException exception)
         {
-            _options.Log?.Invoke($"a client was cut off: {exception.Message}");
+            _log.Write($"a client was cut off: {exception.Message}");
         }
         catch (Exception exception)
         {
-            _options.Log?.Invoke($"a client was cut off: {exception}");
+            _log.Write($"a client was cut off: {exception}");
         }
         finally
         {
@@ -139,7 +144,7 @@ internal sealed class ServerConnection
         NbdBackend backend = negotiated.Export.Backend;
         try
         {
-            using RequestLoop loop = new(input, negotiated, _options, _pool, () => _isStopping, _cancellation.Token);
+            using RequestLoop loop = new(input, negotiated, _options, _pool, _log, () => _isStopping, _cancellation.Token);
             bool isInOrder = false;
             try
             {
@@ -169,7 +174,7 @@ internal sealed class ServerConnection
     private NegotiatedExport? Negotiate(InputBuffer input)
     {
         input.Transport.Deadline = Deadline.After(_options.HandshakeTimeout);
-        ServerHandshake handshake = new(input, _options, _tls, () => _isStopping, _cancellation.Token);
+        ServerHandshake handshake = new(input, _options, _tls, _log, () => _isStopping, _cancellation.Token);
         try
         {
             NegotiatedExport? negotiated = handshake.Run();
@@ -190,7 +195,7 @@ internal sealed class ServerConnection
         }
         catch (AggregateException exception)
         {
-            _options.Log?.Invoke($"a backend failed to cancel: {PlainText.From(exception.Message)}");
+            _log.Write($"a backend failed to cancel: {PlainText.From(exception.Message)}");
         }
     }
 

@@ -34,7 +34,7 @@ internal sealed partial class ServerHandshake
         }
         catch (Exception exception) when (exception is not LostClientException)
         {
-            _options.Log?.Invoke(PlainText.From($"list the exports: {exception.Message}"));
+            _log.Write(PlainText.From($"list the exports: {exception.Message}"));
             _replies.AddError(NbdOptionReplyType.ErrorPlatform, PlainText.From(exception.Message));
             return;
         }
@@ -229,7 +229,7 @@ internal sealed partial class ServerHandshake
         catch (Exception exception)
         {
             string text = PlainText.From(exception.Message);
-            _options.Log?.Invoke($"open the export '{PlainText.From(name)}': {text}");
+            _log.Write($"open the export '{PlainText.From(name)}': {text}");
             if (backend is not null)
             {
                 Wait(backend.DisposeAsync());

@@ -16,6 +16,7 @@ internal sealed partial class ServerHandshake : IAsyncDisposable
     private readonly InputBuffer _input;
     private readonly NbdServerOptions _options;
     private readonly TlsIdentity? _tls;
+    private readonly ServerLog _log;
     private readonly Func<bool> _isStopping;
     private readonly CancellationToken _cancellationToken;
     private readonly OptionReplies _replies = new();
@@ -34,12 +35,14 @@ internal sealed partial class ServerHandshake : IAsyncDisposable
         InputBuffer input,
         NbdServerOptions options,
         TlsIdentity? tls,
+        ServerLog log,
         Func<bool> isStopping,
         CancellationToken cancellationToken)
     {
         _input = input;
         _options = options;
         _tls = tls;
+        _log = log;
         _isStopping = isStopping;
         _cancellationToken = cancellationToken;
     }

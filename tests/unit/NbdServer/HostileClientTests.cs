@@ -219,7 +219,13 @@ public sealed class HostileClientTests
         client.Send(string.Concat(Enumerable.Repeat(TestServer.Request(0, 1, 0, Payload), 2)));
         client.Send(TestServer.Request(0, 2, 0, 1));
         client.Send(TestServer.Request(1, 3, 0, Payload, 0, Frame.Zeroes(Payload)));
-        // The first two have it all; the small one needs none of it, and waits for the same event.
+        // The first two have it all; the small one needs none of it, and waits for the same event. Others have a reserve.
+        using (FakePeer other = server.Enter(Style.Simple))
+        {
+            other.Send(TestServer.Request(1, 9, 0, Payload, 0, Frame.Zeroes(Payload)));
+            other.Expect(Frame.SimpleReply(0, 9));
+        }
+
         client.Expect(Frame.SimpleReply(12, 3));
         go.SetResult();
         _ = client.Receive((2 * (16 + Payload)) + 17);

@@ -164,6 +164,21 @@ public sealed class ServerLifecycleTests
     }
 
     [Fact]
+    public async Task The_log_does_not_drown_in_lines()
+    {
+        await using TestServer server = new(new TestDisk(Size), options => options with { MaximumConnections = 1 });
+        using FakePeer first = server.Enter();
+        for (int i = 0; i < 1000; i++)
+        {
+            using FakePeer turnedAway = server.Connect();
+            turnedAway.Drain();
+        }
+
+        // The thousand may have taken some seconds.
+        Assert.InRange(server.Log.Count, 50, 999);
+    }
+
+    [Fact]
     public async Task Who_counts_clients_is_told_when_one_left()
     {
         List<int> left = [];

@@ -62,9 +62,9 @@ public sealed class ServerTlsTests : IDisposable
             client.Send(Frame.Option(10, TestServer.MetaQuery("", "base:allocation")));
             _ = client.Receive(20 + 19 + 20);
         });
-        Assert.Equal(1, disk.Disposed);
         Send(stream, Frame.GoFor(""));
         Assert.Equal(Frame.ExportInfo(Size, 0x0c6d), Receive(stream, 32));
+        Assert.Equal((2, 1), (disk.Opened, disk.Disposed));
         _ = Receive(stream, 34 + 20);
         Send(stream, TestServer.Request(7, 1, 0, 1));
         Assert.Equal(Frame.SimpleReply(22, 1), Receive(stream, 16));
