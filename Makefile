@@ -1,29 +1,35 @@
 # make            native programs and manual pages in out/
 # make test       everything that is tested; installs missing packages (Debian, root)
-# make demo       a qcow2 image as a raw file, narrated; installs missing packages
+# make demo       a disk in memory and a qcow2 image as raw files, narrated; installs missing packages
 # make bench      side by side with the other programs that are installed
 # make install    PREFIX=/usr/local DESTDIR=
 # make deps man format check-format clean
 
 PREFIX ?= /usr/local
 DESTDIR ?=
-PROJECT := src/NbdFuse
-NATIVE := artifacts/native/nbdfuse
+PROJECT_nbdfuse := src/NbdFuse
+PROJECT_nbdserve := src/NbdServe
+PROGRAMS := nbdfuse nbdserve
 SOURCES := $(shell find src -name '*.cs' -o -name '*.csproj') $(wildcard Directory.* global.json .editorconfig)
 export DOTNET_NOLOGO := 1
 export DOTNET_CLI_TELEMETRY_OPTOUT := 1
 
-.PHONY: all man install test demo bench deps format check-format clean
+.PHONY: all programs man install test demo bench deps format check-format clean
 
-all: out/nbdfuse man
+all: programs man
 
-man: out/nbdfuse.1
+programs: $(PROGRAMS:%=out/%)
 
-out/nbdfuse: $(SOURCES)
+man: $(PROGRAMS:%=out/%.1)
+
+# One after the other: both publish the same libraries.
+out/nbdserve: | out/nbdfuse
+
+$(PROGRAMS:%=out/%): out/%: $(SOURCES)
 	scripts/deps.sh check build
-	dotnet publish $(PROJECT) -c Release -o $(NATIVE)
-	install -D -m 755 $(NATIVE)/nbdfuse out/nbdfuse
-	install -m 644 $(NATIVE)/nbdfuse.dbg out/nbdfuse.dbg
+	dotnet publish $(PROJECT_$*) -c Release -o artifacts/native/$*
+	install -D -m 755 artifacts/native/$*/$* $@
+	install -m 644 artifacts/native/$*/$*.dbg $@.dbg
 
 out/%.1: docs/man/%.1.scd
 	scripts/deps.sh check man
@@ -31,8 +37,9 @@ out/%.1: docs/man/%.1.scd
 	scdoc < $< > $@.part && mv $@.part $@
 
 install: all
-	install -D -m 755 out/nbdfuse $(DESTDIR)$(PREFIX)/bin/nbdfuse
-	install -D -m 644 out/nbdfuse.1 $(DESTDIR)$(PREFIX)/share/man/man1/nbdfuse.1
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man1
+	install -m 755 $(PROGRAMS:%=out/%) $(DESTDIR)$(PREFIX)/bin
+	install -m 644 $(PROGRAMS:%=out/%.1) $(DESTDIR)$(PREFIX)/share/man/man1
 
 test:
 	scripts/deps.sh install build man test
@@ -48,6 +55,7 @@ bench:
 	scripts/deps.sh install build man bench
 	$(MAKE) all
 	python3 bench/bench.py
+	python3 bench/bench_serve.py
 
 deps:
 	scripts/deps.sh install build man test demo bench

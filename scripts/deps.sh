@@ -8,12 +8,14 @@ needed_by() {
     case $1 in
         build) echo gcc:gcc objcopy:binutils /usr/include/stdlib.h:libc6-dev ;;
         man) echo scdoc:scdoc ;;
-        demo) echo fusermount3:fuse3 qemu-img:qemu-utils qemu-nbd:qemu-utils \
-                   mkfs.ext4:e2fsprogs debugfs:e2fsprogs ;;
+        demo) echo fusermount3:fuse3 ;;
         test) needed_by demo
-              echo nbdkit:nbdkit nbd-server:nbd-server nbdinfo:libnbd-bin fio:fio setpriv:util-linux \
+              echo mkfs.ext4:e2fsprogs debugfs:e2fsprogs qemu-img:qemu-utils qemu-nbd:qemu-utils \
+                   qemu-io:qemu-utils python3:python3 systemd-socket-activate:systemd \
+                   nbdkit:nbdkit nbd-server:nbd-server nbd-client:nbd-client nbdinfo:libnbd-bin \
+                   /usr/lib/python3/dist-packages/nbd.py:python3-libnbd fio:fio setpriv:util-linux \
                    fallocate:util-linux findmnt:util-linux mount:mount dd:coreutils ;;
-        bench) echo fusermount3:fuse3 nbdkit:nbdkit nbdfuse:libnbd-bin fio:fio python3:python3 \
+        bench) echo fusermount3:fuse3 nbdkit:nbdkit nbdfuse:libnbd-bin qemu-nbd:qemu-utils fio:fio python3:python3 \
                     qemu-storage-daemon:qemu-system-common ;;
         *) echo "deps.sh: unknown group '$1'" >&2; exit 2 ;;
     esac

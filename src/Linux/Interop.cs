@@ -1,5 +1,6 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
+using Tmds.Linux;
 
 [assembly: DisableRuntimeMarshalling]
 
@@ -21,6 +22,10 @@ internal static unsafe partial class Interop
     internal const int WNOHANG = 1;
 
     internal const int SYS_pidfd_open = 434;
+
+    internal const int RWF_NOWAIT = 0x08;
+
+    internal const int PR_SET_PDEATHSIG = 1;
 
     // The posix_spawn family returns the error number instead of setting errno.
     [LibraryImport("libc")]
@@ -61,4 +66,10 @@ internal static unsafe partial class Interop
 
     [LibraryImport("libc", SetLastError = true)]
     internal static partial int waitpid(int pid, int* status, int options);
+
+    [LibraryImport("libc", SetLastError = true)]
+    internal static partial nint preadv2(int fd, iovec* vectors, int count, long offset, int flags);
+
+    [LibraryImport("libc", SetLastError = true)]
+    internal static partial int prctl(int option, nint argument2, nint argument3, nint argument4, nint argument5);
 }

@@ -49,9 +49,14 @@ public sealed unsafe class NativeBuffer : SafeHandle
     {
         if (offset < Length)
         {
-            _ = LibC.madvise(Start + offset, Length - offset, LibC.MADV_DONTNEED);
+            Decommit(Start + offset, Length - offset);
         }
     }
+
+    /// <summary>Gives the memory of a range of whole pages back. It stays usable and reads as zeroes.</summary>
+    /// <param name="start">First byte, at a page boundary of a buffer.</param>
+    /// <param name="length">Bytes, a multiple of the page size.</param>
+    public static void Decommit(byte* start, int length) => _ = LibC.madvise(start, length, LibC.MADV_DONTNEED);
 
     /// <inheritdoc/>
     protected override bool ReleaseHandle() => LibC.munmap((void*)handle, Length) == 0;

@@ -3,11 +3,11 @@ using Linux;
 using Nbd;
 using NbdFuse;
 
-Log log = new(isVerbose: false);
+Log log = new("nbdfuse", isVerbose: false);
 try
 {
     Invocation? invocation = CommandLine.Parse(args, Console.Out, log.Write);
-    return invocation is null ? 0 : Daemon.Run(invocation, new Log(invocation.Verbose));
+    return invocation is null ? 0 : Daemon.Run(invocation, new Log("nbdfuse", invocation.Verbose));
 }
 catch (Exception exception)
     when (exception is UsageException or NbdException or LinuxException or FuseException or IOException)

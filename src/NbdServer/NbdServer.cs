@@ -61,6 +61,9 @@ public sealed partial class NbdServer : IAsyncDisposable
         }
     }
 
+    /// <summary>Requests that were answered, of all clients.</summary>
+    public long RequestsServed => _pool.RequestsServed;
+
     /// <summary>Begins to accept clients on everything that was listened on.</summary>
     /// <exception cref="InvalidOperationException">It was started or stopped before.</exception>
     public void Start()

@@ -25,6 +25,9 @@ internal sealed class PayloadPool
     private long _rentedBytes;
     private bool _isClosed;
 
+    // Not guarded: counted by all connections.
+    private long _requestsServed;
+
     public PayloadPool(long maximumBytes)
     {
         _maximumBytes = maximumBytes;
@@ -33,6 +36,9 @@ internal sealed class PayloadPool
             _idle[i] = new();
         }
     }
+
+    /// <summary>Requests that need no payload any more because they were answered.</summary>
+    public long RequestsServed => Volatile.Read(ref _requestsServed);
 
     /// <summary>Bytes in use.</summary>
     public long RentedBytes
@@ -95,6 +101,9 @@ internal sealed class PayloadPool
             return null;
         }
     }
+
+    /// <summary>Counts requests that were answered.</summary>
+    public void CountServed(int requests) => Interlocked.Add(ref _requestsServed, requests);
 
     /// <summary>Takes a buffer back.</summary>
     public void Return(NativeMemory memory)

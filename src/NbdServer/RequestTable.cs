@@ -77,6 +77,7 @@ internal sealed unsafe class RequestTable : IDisposable
             last = request;
         }
 
+        _pool.CountServed(count);
         bool wake;
         lock (_gate)
         {

@@ -37,6 +37,23 @@ public abstract class IntegrationTest : IDisposable
 
     private protected NbdServer Nbdkit(params string[] arguments) => Started(NbdServer.Nbdkit(Folder, arguments));
 
+    /// <summary>Our own server; when the test is over it must end well and leave nothing.</summary>
+    private protected NbdServer NbdServe(params string[] arguments) => Started(NbdServer.NbdServe(Folder, arguments));
+
+    /// <summary>nbdserve with these arguments, without waiting for anything.</summary>
+    private protected BackgroundProcess LaunchNbdServe(params string[] arguments)
+    {
+        BackgroundProcess process = BackgroundProcess.Start(Repository.NbdServe, arguments, Folder.Temporary);
+        return Started(process, process);
+    }
+
+    /// <summary>nbdserve that must end by itself; returns its exit status and what it wrote.</summary>
+    private protected (int ExitCode, string Output) RunNbdServe(params string[] arguments)
+    {
+        BackgroundProcess process = LaunchNbdServe(arguments);
+        return (process.WaitForExit(TimeSpan.FromSeconds(60)), process.Log);
+    }
+
     private protected NbdServer NbdkitTcp(params string[] arguments) => Started(NbdServer.NbdkitTcp(Folder, arguments));
 
     private protected NbdServer QemuNbd(params string[] arguments) => Started(NbdServer.QemuNbd(Folder, arguments));

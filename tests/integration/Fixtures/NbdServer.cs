@@ -24,6 +24,9 @@ internal sealed class NbdServer : IDisposable
     /// <summary>TCP port; 0 when the server listens on a Unix socket.</summary>
     public int Port { get; }
 
+    /// <summary>The URI of one export.</summary>
+    public string UriOf(string export) => Uri.Replace(":///", $":///{export}", StringComparison.Ordinal);
+
     public string Uri => Socket.Length > 0 ? $"nbd+unix:///?socket={Socket}" : $"nbd://localhost:{Port}";
 
     /// <summary>nbdkit on a Unix socket; the arguments name filters, plugin and parameters.</summary>
@@ -33,6 +36,17 @@ internal sealed class NbdServer : IDisposable
         string socket = directory.FileAt($"{name}.sock");
         string pidFile = directory.FileAt($"{name}.pid");
         BackgroundProcess process = BackgroundProcess.Start("nbdkit", ["-f", "-U", socket, "-P", pidFile, .. arguments], directory.Path);
+        return Ready(new(process, socket, 0), () => File.Exists(pidFile));
+    }
+
+    /// <summary>Our own server on a Unix socket; the arguments name the backend and options.</summary>
+    public static NbdServer NbdServe(TestDirectory directory, params string[] arguments)
+    {
+        string name = NewName();
+        string socket = directory.FileAt($"{name}.sock");
+        string pidFile = directory.FileAt($"{name}.pid");
+        BackgroundProcess process = BackgroundProcess.Start(
+            Repository.NbdServe, ["--unix", socket, "--pidfile", pidFile, .. arguments], directory.Temporary);
         return Ready(new(process, socket, 0), () => File.Exists(pidFile));
     }
 

@@ -6,11 +6,14 @@ internal static class Repository
     public static string Root { get; } = FindRoot();
 
     /// <summary>The program under test: NBDFUSE_BIN, or what "make" builds.</summary>
-    public static string NbdFuse { get; } = FindNbdFuse();
+    public static string NbdFuse { get; } = Find("NBDFUSE_BIN", "out/nbdfuse");
 
-    private static string FindNbdFuse()
+    /// <summary>The other program under test: NBDSERVE_BIN, or what "make" builds.</summary>
+    public static string NbdServe { get; } = Find("NBDSERVE_BIN", "out/nbdserve");
+
+    private static string Find(string variable, string built)
     {
-        string path = Environment.GetEnvironmentVariable("NBDFUSE_BIN") ?? Path.Combine(Root, "out/nbdfuse");
+        string path = Environment.GetEnvironmentVariable(variable) ?? Path.Combine(Root, built);
         return File.Exists(path)
             ? Path.GetFullPath(path)
             : throw new FileNotFoundException($"the program under test, {path}, does not exist: run make");

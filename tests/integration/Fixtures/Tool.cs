@@ -24,6 +24,16 @@ internal static class Tool
     }
 
     /// <summary>
+    /// Runs a script with libnbd's Python bindings; "h" is a handle that negotiates base:allocation and is connected
+    /// to <paramref name="uri"/>.
+    /// </summary>
+    public static string Python(string uri, string script) => Run(
+        "/usr/bin/python3",
+        "-c",
+        "import nbd, sys\nh = nbd.NBD()\nh.add_meta_context(nbd.CONTEXT_BASE_ALLOCATION)\nh.connect_uri(sys.argv[1])\n" + script,
+        uri);
+
+    /// <summary>
     /// The command line that runs a program as "nobody" when we are root. As an ordinary user it stays as it is.
     /// </summary>
     public static string[] AsOrdinaryUser(params string[] commandLine) =>

@@ -1,9 +1,9 @@
 using System.Globalization;
 
-namespace NbdFuse;
+namespace Tools;
 
 /// <summary>
-/// The file that tells scripts that the mounted file is usable. It appears whole or not at all, and goes with us.
+/// The file that tells scripts that the program is ready. It appears whole or not at all, and goes with us.
 /// </summary>
 internal sealed class PidFile : IDisposable
 {
@@ -16,7 +16,7 @@ internal sealed class PidFile : IDisposable
         (_path, _draft) = (path, draft);
     }
 
-    /// <summary>Finds out, before anything is mounted, whether the file can be written.</summary>
+    /// <summary>Finds out, before anything else happens, whether the file can be written.</summary>
     /// <exception cref="UsageException">It cannot.</exception>
     internal static PidFile Prepare(string path)
     {
@@ -38,7 +38,7 @@ internal sealed class PidFile : IDisposable
         }
     }
 
-    /// <summary>The mounted file is usable now.</summary>
+    /// <summary>The program is ready now.</summary>
     internal void Publish()
     {
         File.Move(_draft, _path, overwrite: true);

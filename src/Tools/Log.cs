@@ -1,7 +1,7 @@
-namespace NbdFuse;
+namespace Tools;
 
 /// <summary>Standard error, a line at a time. Thread-safe. Never used for a request unless -d asks for it.</summary>
-internal sealed class Log(bool isVerbose)
+internal sealed class Log(string program, bool isVerbose)
 {
     // Guards standard error, so that lines stay whole.
     private readonly Lock _gate = new();
@@ -13,7 +13,7 @@ internal sealed class Log(bool isVerbose)
         {
             try
             {
-                Console.Error.WriteLine($"nbdfuse: {message}");
+                Console.Error.WriteLine($"{program}: {message}");
             }
             catch (IOException)
             {

@@ -1,6 +1,6 @@
 using System.Runtime.InteropServices;
 
-namespace NbdFuse;
+namespace Tools;
 
 /// <summary>SIGINT, SIGTERM, SIGHUP and SIGQUIT ask us to stop; SIGUSR1 for a line of statistics.</summary>
 internal sealed class StopSignals : IDisposable

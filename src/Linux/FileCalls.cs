@@ -1,0 +1,41 @@
+using Tmds.Linux;
+
+namespace Linux;
+
+/// <summary>System calls on files that Tmds.LibC lacks, with its conventions. Thread-safe.</summary>
+public static unsafe class FileCalls
+{
+    /// <summary>fallocate(2): zeroes a range and keeps it allocated.</summary>
+    public const int FALLOC_FL_ZERO_RANGE = 0x10;
+
+    /// <summary>lseek(2): the next data.</summary>
+    public const int SEEK_DATA = 3;
+
+    /// <summary>lseek(2): the next hole, or the end of the file.</summary>
+    public const int SEEK_HOLE = 4;
+
+    private const int BLKGETSIZE64 = unchecked((int)0x80081272);
+
+    /// <summary>
+    /// preadv2(2) with RWF_NOWAIT: reads what can be had without waiting for the disk.
+    /// </summary>
+    /// <returns>
+    /// Bytes read, perhaps fewer than asked for, 0 at the end of the file; -1 with EAGAIN when it would wait, with
+    /// EOPNOTSUPP when the file system cannot tell.
+    /// </returns>
+    public static nint ReadNoWait(int fd, byte* destination, nint length, long offset)
+    {
+        iovec vector = new() { iov_base = destination, iov_len = (size_t)(ulong)length };
+        return Interop.preadv2(fd, &vector, 1, offset, Interop.RWF_NOWAIT);
+    }
+
+    /// <summary>The size of a block device in bytes.</summary>
+    /// <exception cref="LinuxException">It is none (ENOTTY).</exception>
+    public static long BlockDeviceBytes(int fd, string path)
+    {
+        ulong bytes = 0;
+        return LibC.ioctl(fd, BLKGETSIZE64, &bytes) == 0
+            ? checked((long)bytes)
+            : throw LinuxException.FromLastError($"size of {path}");
+    }
+}
