@@ -113,16 +113,17 @@ internal sealed class Daemon
     }
 
     /// <summary>
-    /// Takes the mount away, unless somebody did. The kernel writes back dirty pages through us while it unmounts, so the workers still run, and the unmount
-    /// has a thread of its own. With files open it is lazy: requests in flight are answered, then the device is
-    /// closed and those who still have it open get ENOTCONN.
+    /// Takes the mount away, unless somebody did. The kernel writes back dirty pages through us while it unmounts, so
+    /// the workers still run, and the unmount has a thread of its own. With files open it is lazy: requests in flight
+    /// are answered, then the device is closed and those who still have it open get ENOTCONN.
     /// </summary>
     private void UnmountWhileServing()
     {
         Thread unmount = new(Unmount) { Name = "unmount", IsBackground = true };
         unmount.Start();
-        bool isAnswered = unmount.Join(s_drainTime)
-            && SpinWait.SpinUntil(() => _session.InFlight == 0, s_drainTime);
+        Deadline drained = Deadline.After(s_drainTime);
+        bool isAnswered = unmount.Join(drained.RemainingMilliseconds)
+            && SpinWait.SpinUntil(() => _session.InFlight == 0, drained.RemainingMilliseconds);
         if (!isAnswered)
         {
             int failed = _session.FailPending(Errno.EIO);
