@@ -5,7 +5,8 @@ namespace Nbd;
 
 /// <summary>
 /// The connections of one export, used in turn. This is the level beneath <c>NbdClient</c>: it allocates nothing
-/// per command, splits nothing and checks no ranges; the caller keeps to the limits of <see cref="Export"/>.
+/// per command and splits nothing: what is not whole blocks, or is more than one command can carry, is refused with
+/// EINVAL. Ranges are not checked against the size of the export. <see cref="NbdByteAccess"/> takes any range.
 /// Thread-safe.
 /// </summary>
 public sealed unsafe class NbdConnectionPool : IDisposable
@@ -151,7 +152,10 @@ public sealed unsafe class NbdConnectionPool : IDisposable
     /// <param name="length">Bytes, 1 to <see cref="MaximumReadBytes"/>.</param>
     /// <param name="flags">DF or none.</param>
     /// <param name="completion">Called once if the result is None, else never.</param>
-    /// <returns>None: accepted. EIO: every connection is lost. ENOMEM: too many commands in flight.</returns>
+    /// <returns>
+    /// None: accepted. EINVAL: not whole blocks, or too long. EIO: every connection is lost. ENOMEM: too many commands
+    /// in flight.
+    /// </returns>
     public Errno Read(ulong offset, uint length, NbdCommandFlags flags, NbdCompletion completion) =>
         Submit(NbdCommandType.Read, flags, offset, length, null, completion);
 
@@ -297,6 +301,11 @@ public sealed unsafe class NbdConnectionPool : IDisposable
     private Errno Submit(
         NbdCommandType type, NbdCommandFlags flags, ulong offset, uint length, byte* memory, NbdCompletion completion)
     {
+        if (!IsSendable(type, offset, length))
+        {
+            return Errno.EINVAL;
+        }
+
         uint turn = (uint)Interlocked.Increment(ref _turn);
         for (int i = 0; i < _connections.Length; i++)
         {
@@ -309,6 +318,19 @@ public sealed unsafe class NbdConnectionPool : IDisposable
         }
 
         return Errno.EIO;
+    }
+
+    private bool IsSendable(NbdCommandType type, ulong offset, uint length)
+    {
+        uint largest = type switch
+        {
+            NbdCommandType.Read => (uint)MaximumReadBytes,
+            NbdCommandType.Write => (uint)Export.MaximumPayloadBytes,
+            NbdCommandType.Flush => 0,
+            _ => uint.MaxValue,
+        };
+        return ((offset | length) & ((uint)Export.MinimumBlockBytes - 1)) == 0 && length <= largest
+            && (length > 0 || largest == 0);
     }
 
     private Errno FlushAndWait(Deadline deadline)

@@ -14,12 +14,8 @@ internal sealed unsafe partial class ExportFile
 {
     private readonly NbdConnectionPool _pool;
     private readonly ExportFileOptions _options;
-    private readonly Action<string> _warn;
+    private readonly NbdByteAccess _bytes;
     private readonly ulong _size;
-    private readonly uint _minimumBlock;
-    private readonly uint _maximumRead;
-    private readonly uint _maximumWrite;
-    private readonly CommandSeries _series;
     private readonly FileAttributesInMemory _attributes;
 
     /// <param name="pool">The export. Its completions may come until it is closed.</param>
@@ -29,12 +25,16 @@ internal sealed unsafe partial class ExportFile
     {
         _pool = pool;
         _options = options;
-        _warn = warn;
-        _size = (ulong)pool.Export.SizeBytes;
-        _minimumBlock = (uint)pool.Export.MinimumBlockBytes;
-        _maximumRead = (uint)pool.MaximumReadBytes;
-        _maximumWrite = (uint)pool.Export.MaximumPayloadBytes;
-        _series = new CommandSeries(pool);
+        _bytes = new NbdByteAccess(pool);
+        _size = (ulong)_bytes.SizeBytes;
+        if (_bytes.SizeBytes != pool.Export.SizeBytes)
+        {
+            warn(
+                $"{pool.Endpoint}: the last {pool.Export.SizeBytes - _bytes.SizeBytes} bytes of the export are left out: "
+                + $"its size of {pool.Export.SizeBytes} bytes is not a multiple of the {pool.Export.MinimumBlockBytes} "
+                + "bytes that the server asks for at least");
+        }
+
         uint mode = (options.ReadOnly ? 0x124u : 0x1b6u) & ~options.Umask;
         _attributes = new FileAttributesInMemory((uint)LibC.S_IFREG | mode, options.UserId, options.GroupId);
     }
@@ -43,7 +43,7 @@ internal sealed unsafe partial class ExportFile
     internal ulong SizeBytes => _size;
 
     /// <summary>The server's minimum block, in bytes.</summary>
-    internal uint MinimumBlockBytes => _minimumBlock;
+    internal uint MinimumBlockBytes => (uint)_pool.Export.MinimumBlockBytes;
 
     internal void Open(FuseRequest request, uint flags)
     {

@@ -5,7 +5,7 @@ using Nbd;
 namespace NbdFuse;
 
 /// <summary>
-/// Joins a request of the kernel with the one NBD command that serves it: the last hop of the fast path. It lives
+/// Joins a request of the kernel with the NBD command or commands that serve it: the last hop. It lives
 /// as long as its request object and is reused with it.
 /// </summary>
 internal sealed unsafe class ExportOperation : NbdCompletion
@@ -45,8 +45,10 @@ internal sealed unsafe class ExportOperation : NbdCompletion
     protected override void OnCompleted(Errno outcome, byte* data) =>
         Reply(_request, _kind, outcome, data, _length);
 
-    /// <summary>Answers a request with the outcome of its command or commands.</summary>
-    internal static void Reply(FuseRequest request, Kind kind, Errno outcome, byte* data, uint length)
+    /// <inheritdoc/>
+    protected override bool IsAbandoned => !_request.IsPending;
+
+    private static void Reply(FuseRequest request, Kind kind, Errno outcome, byte* data, uint length)
     {
         if (outcome != Errno.None)
         {
