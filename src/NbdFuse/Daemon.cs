@@ -44,6 +44,12 @@ internal sealed class Daemon
     {
         using StopSignals signals = new();
         MountTarget target = MountTarget.Resolve(invocation.Mountpoint, log.Write);
+        if (invocation.Partitions && target.FileName is null)
+        {
+            throw new UsageException(
+                $"{invocation.Mountpoint}: --partitions needs a directory to mount over, not a file");
+        }
+
         using PidFile? pidFile = invocation.PidFile is string path ? PidFile.Prepare(path) : null;
         using NbdConnectionPool? pool = Connect(invocation, signals);
         if (pool is null)
@@ -54,9 +60,12 @@ internal sealed class Daemon
         log.Verbose(Describe(pool));
         pool.ConnectionLost = new LossReport(log).Tell;
         ExportFileOptions options = FileOptions(invocation, pool, target);
-        ExportFileSystem fileSystem = new(new ExportFile(pool, options, log.Write), options);
+        ExportFile file = new(pool, options, log.Write);
+        using FileTree tree = invocation.Partitions
+            ? new PartitionedTree(file, options, log.Write)
+            : new SingleFileTree(file, options);
         using FuseMount mount = FuseMount.Create(target.Mountpoint, MountOptions(invocation, pool, options));
-        using FuseSession session = new(mount, fileSystem, SessionOptions(invocation, log));
+        using FuseSession session = new(mount, new ExportFileSystem(tree), SessionOptions(invocation, log));
         return new Daemon(invocation, log, signals, pool, mount, session).Serve(target, pidFile);
     }
 
@@ -198,7 +207,7 @@ internal sealed class Daemon
             GroupId = fuse.GroupId ?? LibC.getegid(),
             Umask = fuse.Umask ?? (fuse.AllowOther ? ProcessUmask() : 0),
             KeepCache = fuse.KernelCache || pool.IsCaptive,
-            DirectIo = fuse.DirectIo,
+            DirectIo = fuse.DirectIo || invocation.Partitions,
             AttrTimeout = fuse.AttrTimeout,
             EntryTimeout = fuse.EntryTimeout,
         };

@@ -11,7 +11,7 @@ internal static class HelpText
 
             nbdfuse [-C N|--connections N] [--connect-timeout SECONDS] [-d]
                     [--export NAME] [-o FUSE-OPTION]
-                    [-P FILE|--pidfile FILE|--pid-file FILE]
+                    [--partitions] [-P FILE|--pidfile FILE|--pid-file FILE]
                     [-r|--readonly|--read-only] [-s] [-v|--verbose]
                     MOUNTPOINT[/FILENAME] URI
 

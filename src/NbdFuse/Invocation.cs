@@ -16,6 +16,9 @@ internal sealed record Invocation
 
     internal required FuseOptions Fuse { get; init; }
 
+    /// <summary>The disk's partitions are files, too.</summary>
+    internal bool Partitions { get; init; }
+
     internal string? PidFile { get; init; }
 
     internal bool ReadOnly { get; init; }

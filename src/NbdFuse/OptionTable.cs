@@ -22,6 +22,7 @@ internal static class OptionTable
     internal static readonly OptionForm FuseOption = new(["-o"], "FUSE-OPTION");
     internal static readonly OptionForm Help = new(["--help"]);
     internal static readonly OptionForm LongOptions = new(["--long-options"]);
+    internal static readonly OptionForm Partitions = new(["--partitions"]);
     internal static readonly OptionForm PidFile = new(["--pidfile", "--pid-file", "-P"], "FILE");
     internal static readonly OptionForm ReadOnly = new(["--readonly", "--read-only", "-r"]);
     internal static readonly OptionForm ShortOptions = new(["--short-options"]);
@@ -31,7 +32,7 @@ internal static class OptionTable
 
     internal static readonly OptionForm[] All =
     [
-        FuseHelp, Help, LongOptions, ShortOptions, Connections, ConnectTimeout, Export, PidFile, ReadOnly, Verbose,
+        FuseHelp, Help, LongOptions, ShortOptions, Connections, ConnectTimeout, Export, Partitions, PidFile, ReadOnly, Verbose,
         Version, Debug, FuseOption, SingleThreaded,
     ];
 
