@@ -48,15 +48,20 @@ internal sealed partial class ExportFile
 
     internal void Open(FuseRequest request, uint flags)
     {
-        if (_options.ReadOnly && (flags & LibC.O_ACCMODE) != LibC.O_RDONLY)
+        Errno refused = RefuseOpen(flags);
+        if (refused != Errno.None)
         {
-            request.ReplyError(Errno.EROFS);
+            request.ReplyError(refused);
         }
         else
         {
             request.ReplyOpen(0, OpenFlags());
         }
     }
+
+    /// <summary>None, or why it cannot be opened with these O_* flags.</summary>
+    internal Errno RefuseOpen(uint flags) =>
+        _options.ReadOnly && (flags & LibC.O_ACCMODE) != LibC.O_RDONLY ? Errno.EROFS : Errno.None;
 
     /// <summary>Changes attributes.</summary>
     /// <returns>None, or why not. The caller answers.</returns>

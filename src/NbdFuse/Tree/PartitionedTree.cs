@@ -12,9 +12,6 @@ internal sealed class PartitionedTree : FileTree
 {
     private const ulong DiskNumber = 2;
 
-    // A name is looked up again this soon, since partitions come and go.
-    private static readonly TimeSpan s_nameTime = TimeSpan.FromSeconds(1);
-
     // A write to the table is told of when it is sent. For this time after it the table is read for every look at the
     // names, so that an answer that is late is not missed.
     private static readonly TimeSpan s_writeTime = TimeSpan.FromSeconds(5);
@@ -54,8 +51,8 @@ internal sealed class PartitionedTree : FileTree
     internal override bool IsStale => Volatile.Read(ref _writes) != Volatile.Read(ref _writesSeen)
         || Environment.TickCount64 - Volatile.Read(ref _lastWrite) < s_writeTime.TotalMilliseconds;
 
-    /// <inheritdoc/>
-    internal override TimeSpan EntryTimeout => s_nameTime;
+    /// <summary>Names come and go with the table.</summary>
+    internal override TimeSpan EntryTimeout => TimeSpan.Zero;
 
     /// <inheritdoc/>
     internal override TimeSpan AttrTimeout => _options.AttrTimeout;
