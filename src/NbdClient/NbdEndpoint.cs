@@ -51,13 +51,22 @@ public abstract record NbdEndpoint
     /// </param>
     public sealed record Unix(string Path) : NbdEndpoint
     {
+        /// <summary>The server that we started behind the socket: messages name it instead of a path of no use.</summary>
+        internal NbdEndpoint? Server { get; init; }
+
         /// <inheritdoc/>
-        public override string Describe() =>
-            "unix:" + PrintableText.From(Path.StartsWith('\0') ? string.Concat("@", Path.AsSpan(1)) : Path);
+        public override string Describe() => Server is not null
+            ? Server.Describe()
+            : "unix:" + PrintableText.From(Path.StartsWith('\0') ? string.Concat("@", Path.AsSpan(1)) : Path);
 
         /// <inheritdoc/>
         public override string FormatUri(string exportName)
         {
+            if (Server is not null)
+            {
+                return Server.FormatUri(exportName);
+            }
+
             // A '/' needs no escape in a query and is easier to read without.
             string path = Uri.EscapeDataString(Path).Replace("%2F", "/", StringComparison.Ordinal);
             return $"nbd+unix:///{Uri.EscapeDataString(exportName)}?socket={path}";

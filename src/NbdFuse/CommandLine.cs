@@ -10,6 +10,7 @@ namespace NbdFuse;
 /// </summary>
 internal static class CommandLine
 {
+    private static readonly Option<bool> s_all = Flag(OptionTable.AllExports);
     private static readonly Option<int?> s_connections = Number(OptionTable.Connections, 1, 1024);
     private static readonly Option<int?> s_connectTimeout = Number(OptionTable.ConnectTimeout, 1, 86400);
     private static readonly Option<bool> s_debug = Flag(OptionTable.Debug);
@@ -65,6 +66,16 @@ internal static class CommandLine
             throw new UsageException("--export is for sources without a URI: write the name into the URI instead");
         }
 
+        if (parsed.GetValue(s_all) && !string.IsNullOrEmpty(exportName ?? exportOption))
+        {
+            throw new UsageException("--all shows every export: leave out the name of one");
+        }
+
+        if (parsed.GetValue(s_all) && parsed.GetValue(s_partitions))
+        {
+            throw new UsageException("--partitions is for the mount of one export, not for --all");
+        }
+
         NbdClientOptions client = new() { Connections = parsed.GetValue(s_connections) };
         return new Invocation
         {
@@ -75,6 +86,7 @@ internal static class CommandLine
                 ? client with { ConnectTimeout = TimeSpan.FromSeconds(seconds) }
                 : client,
             Fuse = FuseOptions.Parse(parsed.GetValue(s_fuseOption) ?? []),
+            All = parsed.GetValue(s_all),
             Partitions = parsed.GetValue(s_partitions),
             PidFile = parsed.GetValue(s_pidFile),
             ReadOnly = parsed.GetValue(s_readOnly),
@@ -108,7 +120,7 @@ internal static class CommandLine
 
     private static Command Root() => new("nbdfuse")
     {
-        s_connections, s_connectTimeout, s_debug, s_export, s_fuseHelp, s_fuseOption, s_help, s_longOptions,
+        s_all, s_connections, s_connectTimeout, s_debug, s_export, s_fuseHelp, s_fuseOption, s_help, s_longOptions,
         s_partitions, s_pidFile, s_readOnly, s_shortOptions, s_singleThreaded, s_verbose, s_version,
     };
 

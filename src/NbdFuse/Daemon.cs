@@ -1,7 +1,6 @@
 using Fuse;
 using Linux;
 using Nbd;
-using Tmds.Linux;
 
 namespace NbdFuse;
 
@@ -23,7 +22,7 @@ internal sealed class Daemon
     private readonly Invocation _invocation;
     private readonly Log _log;
     private readonly StopSignals _signals;
-    private readonly NbdConnectionPool _pool;
+    private readonly ExportPools _pools;
     private readonly FuseMount _mount;
     private readonly FuseSession _session;
 
@@ -31,11 +30,11 @@ internal sealed class Daemon
         Invocation invocation,
         Log log,
         StopSignals signals,
-        NbdConnectionPool pool,
+        ExportPools pools,
         FuseMount mount,
         FuseSession session)
     {
-        (_invocation, _log, _signals, _pool, _mount, _session) = (invocation, log, signals, pool, mount, session);
+        (_invocation, _log, _signals, _pools, _mount, _session) = (invocation, log, signals, pools, mount, session);
     }
 
     /// <summary>Serves the export until it is unmounted or a signal comes.</summary>
@@ -44,29 +43,96 @@ internal sealed class Daemon
     {
         using StopSignals signals = new();
         MountTarget target = MountTarget.Resolve(invocation.Mountpoint, log.Write);
+        CheckTarget(invocation, target);
+        using PidFile? pidFile = invocation.PidFile is string path ? PidFile.Prepare(path) : null;
+        try
+        {
+            return invocation.All
+                ? RunAll(invocation, log, signals, target, pidFile)
+                : RunOne(invocation, log, signals, target, pidFile);
+        }
+        catch (OperationCanceledException) when (signals.Token.IsCancellationRequested)
+        {
+            // Before there was a mount.
+            return 0;
+        }
+        catch (NbdException exception) when (exception.Errno == Errno.ETIMEDOUT)
+        {
+            throw new NbdException(
+                $"{exception.Message} (--connect-timeout is {invocation.Client.ConnectTimeout.TotalSeconds} s)",
+                exception.Errno,
+                exception);
+        }
+    }
+
+    /// <summary>One export.</summary>
+    private static int RunOne(
+        Invocation invocation, Log log, StopSignals signals, MountTarget target, PidFile? pidFile)
+    {
+        using ExportPools pools = new();
+        NbdConnectionPool pool = NbdConnectionPool.Connect(
+            invocation.Endpoint, invocation.ExportName, invocation.Client, signals.Token);
+        _ = pools.TryAdd(pool);
+        log.Verbose(Describe(pool));
+        pool.ConnectionLost = new LossReport(log.Write).Tell;
+        ExportFileOptions options = ExportFileOptions.From(
+            invocation,
+            target.FileName,
+            invocation.ReadOnly || invocation.Fuse.ReadOnly || pool.Export.IsReadOnly,
+            keepCache: pool.IsCaptive);
+        ExportFile file = new(pool, options, log.Write);
+        using FileTree tree = invocation.Partitions
+            ? new PartitionedTree(file, options, log.Write)
+            : new SingleFileTree(file, options);
+        string source = pool.Endpoint.FormatUri(pool.Export.Name);
+        return Mount(invocation, log, signals, target, pidFile, pools, tree, MountOptions(invocation, source, options.ReadOnly));
+    }
+
+    /// <summary>All exports of a server.</summary>
+    private static int RunAll(
+        Invocation invocation, Log log, StopSignals signals, MountTarget target, PidFile? pidFile)
+    {
+        using ExportServer server = ExportServer.Start(invocation.Endpoint, invocation.Client);
+        using ExportPools pools = new();
+        bool isReadOnly = invocation.ReadOnly || invocation.Fuse.ReadOnly;
+        ExportFileOptions options = ExportFileOptions.From(invocation, fileName: null, isReadOnly, keepCache: false);
+        using FileTree tree = ExportsTree.Create(
+            server, new ExportConnector(invocation, server, pools, log.Write), options, log.Write, signals.Token)
+            .GetAwaiter().GetResult();
+        int status = Mount(
+            invocation, log, signals, target, pidFile, pools, tree,
+            MountOptions(invocation, server.UriOf(""), isReadOnly));
+        server.Stop(signals.Received.WaitOne(0) ? s_closeTimeAfterSignal : s_closeTime);
+        return status;
+    }
+
+    private static int Mount(
+        Invocation invocation,
+        Log log,
+        StopSignals signals,
+        MountTarget target,
+        PidFile? pidFile,
+        ExportPools pools,
+        FileTree tree,
+        FuseMountOptions mountOptions)
+    {
+        using FuseMount mount = FuseMount.Create(target.Mountpoint, mountOptions);
+        using FuseSession session = new(mount, new ExportFileSystem(tree), SessionOptions(invocation, log));
+        return new Daemon(invocation, log, signals, pools, mount, session).Serve(target, pidFile);
+    }
+
+    private static void CheckTarget(Invocation invocation, MountTarget target)
+    {
         if (invocation.Partitions && target.FileName is null)
         {
             throw new UsageException(
                 $"{invocation.Mountpoint}: --partitions needs a directory to mount over, not a file");
         }
 
-        using PidFile? pidFile = invocation.PidFile is string path ? PidFile.Prepare(path) : null;
-        using NbdConnectionPool? pool = Connect(invocation, signals);
-        if (pool is null)
+        if (invocation.All && !Directory.Exists(invocation.Mountpoint))
         {
-            return 0;
+            throw new UsageException($"{invocation.Mountpoint}: --all needs a directory to mount over");
         }
-
-        log.Verbose(Describe(pool));
-        pool.ConnectionLost = new LossReport(log).Tell;
-        ExportFileOptions options = FileOptions(invocation, pool, target);
-        ExportFile file = new(pool, options, log.Write);
-        using FileTree tree = invocation.Partitions
-            ? new PartitionedTree(file, options, log.Write)
-            : new SingleFileTree(file, options);
-        using FuseMount mount = FuseMount.Create(target.Mountpoint, MountOptions(invocation, pool, options));
-        using FuseSession session = new(mount, new ExportFileSystem(tree), SessionOptions(invocation, log));
-        return new Daemon(invocation, log, signals, pool, mount, session).Serve(target, pidFile);
     }
 
     private int Serve(MountTarget target, PidFile? pidFile)
@@ -106,15 +172,15 @@ internal sealed class Daemon
         // From here on a signal (another one, or the first) shortens the wait.
         using CancellationTokenRegistration impatience = _signals.Token.Register(
             () => _ = Task.Delay(s_closeTimeAfterSignal).ContinueWith(
-                _ => _pool.Abort(new NbdException($"{_pool.Endpoint}: given up at exit", Errno.ECANCELED)),
+                _ => _pools.Abort("given up at exit"),
                 TaskScheduler.Default));
         Errno flushed = isSignal
-            ? _pool.Close(s_closeTimeAfterSignal, s_closeTimeAfterSignal)
-            : _pool.Close(s_flushTime, s_closeTime);
+            ? _pools.Close(s_closeTimeAfterSignal, s_closeTimeAfterSignal)
+            : _pools.Close(s_flushTime, s_closeTime);
         if (flushed != Errno.None)
         {
             _log.Write(
-                $"{_pool.Endpoint}: flush at exit: {LinuxException.Describe(flushed)}; "
+                $"{_invocation.Endpoint}: flush at exit: {LinuxException.Describe(flushed)}; "
                 + "what was written last may not be on stable storage");
         }
 
@@ -139,10 +205,10 @@ internal sealed class Daemon
             if (failed > 0)
             {
                 _log.Write(
-                    $"{_pool.Endpoint}: the server did not answer {failed} requests in time; they fail with EIO");
+                    $"{_invocation.Endpoint}: the server did not answer {failed} requests in time; they fail with EIO");
             }
 
-            _pool.Abort(new NbdException($"{_pool.Endpoint}: given up at exit", Errno.ECANCELED));
+            _pools.Abort("given up at exit");
             _ = unmount.Join(s_closeTimeAfterSignal);
         }
     }
@@ -169,63 +235,19 @@ internal sealed class Daemon
     private void WriteStatistics() => _log.Write(
         $"statistics: requests={_session.RequestsServed} allocated_bytes={GC.GetTotalAllocatedBytes()} "
         + $"in_flight={_session.InFlight} request_objects={_session.RequestsAllocated} "
-        + $"connections={_pool.ConnectionCount} commands_in_flight={_pool.InFlight}");
-
-    private static NbdConnectionPool? Connect(Invocation invocation, StopSignals signals)
-    {
-        try
-        {
-            return NbdConnectionPool.Connect(
-                invocation.Endpoint, invocation.ExportName, invocation.Client, signals.Token);
-        }
-        catch (OperationCanceledException)
-        {
-            return null;
-        }
-        catch (NbdException exception) when (exception.Errno == Errno.ETIMEDOUT)
-        {
-            throw new NbdException(
-                $"{exception.Message} (--connect-timeout is {invocation.Client.ConnectTimeout.TotalSeconds} s)",
-                exception.Errno,
-                exception);
-        }
-    }
+        + $"connections={_pools.ConnectionCount} commands_in_flight={_pools.InFlight}");
 
     private static string Describe(NbdConnectionPool pool) =>
         $"{pool.Endpoint}: export '{pool.Export.Name}', {pool.Export.SizeBytes} bytes, {pool.Export.Flags}, "
         + $"block sizes {pool.Export.MinimumBlockBytes}/{pool.Export.PreferredBlockBytes}/"
         + $"{pool.Export.MaximumPayloadBytes}, {pool.ConnectionCount} connections";
 
-    private static ExportFileOptions FileOptions(Invocation invocation, NbdConnectionPool pool, MountTarget target)
-    {
-        FuseOptions fuse = invocation.Fuse;
-        return new ExportFileOptions
-        {
-            FileName = target.FileName,
-            ReadOnly = invocation.ReadOnly || fuse.ReadOnly || pool.Export.IsReadOnly,
-            UserId = fuse.UserId ?? LibC.geteuid(),
-            GroupId = fuse.GroupId ?? LibC.getegid(),
-            Umask = fuse.Umask ?? (fuse.AllowOther ? ProcessUmask() : 0),
-            KeepCache = fuse.KernelCache || pool.IsCaptive,
-            DirectIo = fuse.DirectIo || invocation.Partitions,
-            AttrTimeout = fuse.AttrTimeout,
-            EntryTimeout = fuse.EntryTimeout,
-        };
-    }
-
-    private static uint ProcessUmask()
-    {
-        mode_t umask = LibC.umask(default);
-        _ = LibC.umask(umask);
-        return (uint)umask;
-    }
-
     private static FuseMountOptions MountOptions(
-        Invocation invocation, NbdConnectionPool pool, ExportFileOptions options) => new()
+        Invocation invocation, string source, bool isReadOnly) => new()
         {
-            Source = invocation.Fuse.Source ?? pool.Endpoint.FormatUri(pool.Export.Name),
+            Source = invocation.Fuse.Source ?? source,
             Subtype = invocation.Fuse.Subtype,
-            ReadOnly = options.ReadOnly,
+            ReadOnly = isReadOnly,
             AllowOther = invocation.Fuse.AllowOther,
             AutoUnmount = invocation.Fuse.AutoUnmount,
             MaxReadBytes = invocation.Fuse.MaxReadBytes,

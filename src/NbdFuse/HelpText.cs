@@ -26,6 +26,10 @@ internal static class HelpText
 
             With these, --export NAME says which export; a URI has it in its path.
 
+        Every export of a server, each as a file:
+
+            nbdfuse --all DIRECTORY URI
+
         To unmount:
 
             fusermount3 -u MOUNTPOINT

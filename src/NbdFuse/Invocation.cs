@@ -16,6 +16,9 @@ internal sealed record Invocation
 
     internal required FuseOptions Fuse { get; init; }
 
+    /// <summary>Every export of the server is a file.</summary>
+    internal bool All { get; init; }
+
     /// <summary>The disk's partitions are files, too.</summary>
     internal bool Partitions { get; init; }
 

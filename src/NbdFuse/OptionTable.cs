@@ -14,6 +14,7 @@ internal sealed record OptionForm(string[] Names, string? Value = null)
 /// </summary>
 internal static class OptionTable
 {
+    internal static readonly OptionForm AllExports = new(["--all"]);
     internal static readonly OptionForm Connections = new(["--connections", "-C"], "N");
     internal static readonly OptionForm ConnectTimeout = new(["--connect-timeout"], "SECONDS");
     internal static readonly OptionForm Debug = new(["-d"]);
@@ -32,7 +33,7 @@ internal static class OptionTable
 
     internal static readonly OptionForm[] All =
     [
-        FuseHelp, Help, LongOptions, ShortOptions, Connections, ConnectTimeout, Export, Partitions, PidFile, ReadOnly, Verbose,
+        FuseHelp, Help, LongOptions, ShortOptions, AllExports, Connections, ConnectTimeout, Export, Partitions, PidFile, ReadOnly, Verbose,
         Version, Debug, FuseOption, SingleThreaded,
     ];
 

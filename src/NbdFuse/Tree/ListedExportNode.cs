@@ -34,8 +34,17 @@ internal sealed partial class ListedExportNode : FileNode
     /// <summary>Name of the export.</summary>
     internal string ExportName => Volatile.Read(ref _listed).Name;
 
-    /// <summary>Whether somebody has it open.</summary>
-    internal bool IsOpen => Volatile.Read(ref _file) is not null;
+    /// <summary>Whether somebody has it open, or is about to.</summary>
+    internal bool IsOpen
+    {
+        get
+        {
+            lock (_gate)
+            {
+                return _opens > 0;
+            }
+        }
+    }
 
     /// <inheritdoc/>
     internal override ulong SizeBytes =>
