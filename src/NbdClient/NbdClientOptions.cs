@@ -35,4 +35,10 @@ public sealed record NbdClientOptions
     /// insists. A server that does not know them is no error.
     /// </summary>
     public bool? ExtendedHeaders { get; init; }
+
+    /// <summary>
+    /// Whether to ask for <see cref="NbdExport.CanonicalName"/> and <see cref="NbdExport.Description"/> when
+    /// connecting.
+    /// </summary>
+    public bool FullInfo { get; init; }
 }

@@ -117,7 +117,7 @@ public sealed unsafe class NbdConnectionPool : IDisposable
                 try
                 {
                     return (opened, NbdHandshake.Run(
-                        opened, exportName, endpoint.Describe(), deadline, cancellationToken));
+                        opened, exportName, endpoint.Describe(), deadline, cancellationToken, options));
                 }
                 catch
                 {
