@@ -8,9 +8,14 @@ namespace NbdFuse;
 /// </summary>
 internal sealed class ExportPools : IDisposable
 {
-    // Guards both fields.
+    // Guards the fields that follow.
     private readonly Lock _gate = new();
     private readonly List<NbdConnectionPool> _pools = [];
+
+    // Those that are being closed, by whoever then disposes of them.
+    private readonly List<NbdConnectionPool> _leaving = [];
+    // The first error of a FLUSH once the end has begun.
+    private Errno _leftWith;
     private bool _isClosed;
 
     /// <summary>Commands that were sent and not answered yet.</summary>
@@ -38,38 +43,52 @@ internal sealed class ExportPools : IDisposable
     /// <returns>None, or why the last changes may not be on stable storage.</returns>
     internal Errno Close(NbdConnectionPool pool, TimeSpan flushTimeout, TimeSpan closeTimeout)
     {
-        Errno flushed = pool.Close(flushTimeout, closeTimeout);
         lock (_gate)
         {
             if (!_pools.Remove(pool))
             {
-                // The end has begun, and disposes of it.
-                return flushed;
+                // The end has begun, and closes it.
+                return Errno.None;
             }
+
+            _leaving.Add(pool);
         }
 
-        pool.Dispose();
-        return flushed;
+        return CloseLeaving(pool, flushTimeout, closeTimeout);
     }
 
     /// <summary>Flushes and closes all pools, side by side; from now on none is added.</summary>
     /// <returns>None, or the first reason why the last changes may not be on stable storage.</returns>
     internal Errno Close(TimeSpan flushTimeout, TimeSpan closeTimeout)
     {
+        NbdConnectionPool[] pools;
         lock (_gate)
         {
             _isClosed = true;
+            pools = [.. _pools];
+            _leaving.AddRange(_pools);
+            _pools.Clear();
         }
 
         Task<Errno>[] closing =
         [
-            .. All().Select(pool => Task.Factory.StartNew(
-                () => pool.Close(flushTimeout, closeTimeout),
+            .. pools.Select(pool => Task.Factory.StartNew(
+                () => CloseLeaving(pool, flushTimeout, closeTimeout),
                 CancellationToken.None,
                 TaskCreationOptions.LongRunning,
                 TaskScheduler.Default)),
         ];
-        return Task.WhenAll(closing).GetAwaiter().GetResult().FirstOrDefault(error => error != Errno.None);
+        _ = Task.WhenAll(closing).GetAwaiter().GetResult();
+        if (!SpinWait.SpinUntil(() => !IsLeaving, flushTimeout))
+        {
+            Abort("given up at exit");
+            _ = SpinWait.SpinUntil(() => !IsLeaving, closeTimeout);
+        }
+
+        lock (_gate)
+        {
+            return _leftWith;
+        }
     }
 
     /// <summary>Cuts all connections: what is in flight completes with EIO, soon.</summary>
@@ -84,9 +103,34 @@ internal sealed class ExportPools : IDisposable
     /// <inheritdoc/>
     public void Dispose()
     {
-        foreach (NbdConnectionPool pool in All())
+        // What was not closed, because the start failed.
+        foreach (NbdConnectionPool pool in _pools)
         {
             pool.Dispose();
+        }
+    }
+
+    private Errno CloseLeaving(NbdConnectionPool pool, TimeSpan flushTimeout, TimeSpan closeTimeout)
+    {
+        Errno flushed = pool.Close(flushTimeout, closeTimeout);
+        lock (_gate)
+        {
+            _ = _leaving.Remove(pool);
+            _leftWith = _isClosed && _leftWith == Errno.None ? flushed : _leftWith;
+        }
+
+        pool.Dispose();
+        return flushed;
+    }
+
+    private bool IsLeaving
+    {
+        get
+        {
+            lock (_gate)
+            {
+                return _leaving.Count > 0;
+            }
         }
     }
 
@@ -94,7 +138,7 @@ internal sealed class ExportPools : IDisposable
     {
         lock (_gate)
         {
-            return [.. _pools];
+            return [.. _pools, .. _leaving];
         }
     }
 }

@@ -126,6 +126,7 @@ public sealed class PartitionTests : IntegrationTest
             Assert.Equal(["disk"], Names(mount));
         }
 
+        mount.Unmount();
         Assert.Single(mount.Log.Split('\n'), line => line.Contains("partition table is broken", StringComparison.Ordinal));
     }
 

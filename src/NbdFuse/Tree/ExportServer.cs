@@ -36,7 +36,8 @@ internal sealed class ExportServer : IDisposable
     {
         try
         {
-            return await NbdClient.ListExportsAsync(Address, _options, cancellationToken).ConfigureAwait(false);
+            return await NbdClient
+                .ListExportsAsync(Address, _options, withDetails: true, cancellationToken).ConfigureAwait(false);
         }
         catch (NbdException exception) when (_captive is not null)
         {
