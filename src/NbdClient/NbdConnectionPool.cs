@@ -46,6 +46,9 @@ public sealed unsafe class NbdConnectionPool : IDisposable
     /// <summary>What the server said about the export.</summary>
     public NbdExport Export { get; }
 
+    /// <summary>Whether the connections are driven by <see cref="NbdClientOptions.Rings"/>.</summary>
+    public bool UsesRings => _rings is not null;
+
     /// <summary>Number of connections that were opened.</summary>
     public int ConnectionCount => _connections.Length;
 
