@@ -112,7 +112,7 @@ public sealed unsafe partial class FuseRequest
     /// </param>
     /// <param name="count">Number of elements, at least 2 and at most 1024.</param>
     /// <param name="length">Bytes of data, at most what was asked for.</param>
-    public void ReplyData(iovec* parts, int count, uint length)
+    public void ReplyParts(iovec* parts, int count, uint length)
     {
         FuseOutHeader header = default;
         parts[0] = new iovec { iov_base = &header, iov_len = HeaderBytes };

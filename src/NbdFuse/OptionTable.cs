@@ -23,6 +23,7 @@ internal static class OptionTable
     internal static readonly OptionForm Help = new(["--help"]);
     internal static readonly OptionForm LongOptions = new(["--long-options"]);
     internal static readonly OptionForm PidFile = new(["--pidfile", "--pid-file", "-P"], "FILE");
+    internal static readonly OptionForm ReadAhead = new(["--readahead"], "SIZE");
     internal static readonly OptionForm ReadOnly = new(["--readonly", "--read-only", "-r"]);
     internal static readonly OptionForm ShortOptions = new(["--short-options"]);
     internal static readonly OptionForm SingleThreaded = new(["-s"]);
@@ -31,7 +32,7 @@ internal static class OptionTable
 
     internal static readonly OptionForm[] All =
     [
-        FuseHelp, Help, LongOptions, ShortOptions, Connections, ConnectTimeout, Export, PidFile, ReadOnly, Verbose,
+        FuseHelp, Help, LongOptions, ShortOptions, Connections, ConnectTimeout, Export, PidFile, ReadAhead, ReadOnly, Verbose,
         Version, Debug, FuseOption, SingleThreaded,
     ];
 
