@@ -48,6 +48,8 @@ internal sealed unsafe class ExportOperation : NbdCompletion
     /// </summary>
     internal void Changes(ReadAhead readAhead, ulong offset, ulong length)
     {
+        // Left over if the request was given up by an exception before a command was sent.
+        EndChange();
         _change ??= new RangeChange();
         _changing = readAhead;
         readAhead.BeginChange(_change, offset, length);
@@ -58,8 +60,7 @@ internal sealed unsafe class ExportOperation : NbdCompletion
     /// <param name="data">What was read, as <see cref="FuseRequest.ReplyData"/> wants it.</param>
     internal void Complete(Errno outcome, byte* data)
     {
-        _changing?.EndChange(_change!);
-        _changing = null;
+        EndChange();
         if (outcome != Errno.None)
         {
             _request.ReplyError(FileErrno.From(outcome));
@@ -80,6 +81,12 @@ internal sealed unsafe class ExportOperation : NbdCompletion
 
     /// <inheritdoc/>
     protected override void OnCompleted(Errno outcome, byte* data) => Complete(outcome, data);
+
+    private void EndChange()
+    {
+        _changing?.EndChange(_change!);
+        _changing = null;
+    }
 
     private static ExportOperation Attach(FuseRequest request)
     {

@@ -55,7 +55,7 @@ internal sealed class FlightTime
     /// </returns>
     internal bool Add(TimeSpan flight, long now)
     {
-        _average = _average == TimeSpan.Zero ? flight : _average + ((flight - _average) / 8);
+        _average = _average == TimeSpan.Zero ? flight : _average + ((flight - _average) / 2);
         bool isNewEpoch = _time.GetElapsedTime(_epochStart, now) > s_epoch;
         if (isNewEpoch)
         {

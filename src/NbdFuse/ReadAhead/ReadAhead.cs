@@ -163,14 +163,7 @@ internal sealed unsafe partial class ReadAhead : IDisposable
 
         lock (_gate)
         {
-            foreach (ReadAheadBlock? block in read.Blocks)
-            {
-                ReleaseLocked(block!);
-            }
-
-            read.Clear();
-            read.Next = _idleReads;
-            _idleReads = read;
+            LetGoLocked(read);
             _readsAnswered += hasFailed ? 0 : 1;
         }
 
@@ -192,22 +185,18 @@ internal sealed unsafe partial class ReadAhead : IDisposable
             ReadAheadBlock? block = FindLiveLocked(position, now);
             if (block is null || read.Count == QueuedRead.MaximumBlocks)
             {
-                foreach (ReadAheadBlock? held in read.Blocks)
-                {
-                    ReleaseLocked(held!);
-                }
-
-                read.Clear();
-                read.Next = _idleReads;
-                _idleReads = read;
+                LetGoLocked(read);
                 return null;
             }
 
             block.Holders++;
             read.Add(block);
-            ulong partEnd = Math.Min(end, block.End);
-            block.UsedBytes += partEnd - position;
-            position = partEnd;
+            position = block.End;
+        }
+
+        foreach (ReadAheadBlock? block in read.Blocks)
+        {
+            block!.UsedBytes += Math.Min(end, block.End) - Math.Max(offset, block.Offset);
         }
 
         return read;
@@ -226,5 +215,17 @@ internal sealed unsafe partial class ReadAhead : IDisposable
         read.Next = block.Waiting;
         block.Waiting = read;
         return true;
+    }
+
+    private void LetGoLocked(QueuedRead read)
+    {
+        foreach (ReadAheadBlock? block in read.Blocks)
+        {
+            ReleaseLocked(block!);
+        }
+
+        read.Clear();
+        read.Next = _idleReads;
+        _idleReads = read;
     }
 }

@@ -25,8 +25,7 @@ internal sealed class ReadAheadStream
     internal long LastRead { get; private set; }
 
     /// <summary>
-    /// How far from <see cref="Next"/> a READ may start: behind it, since the kernel has two of a reader in flight and
-    /// two threads may swap them (more with direct I/O); before it, since readers skip.
+    /// How far behind <see cref="Next"/> a READ may start: several are in flight at a time, and threads may swap them.
     /// </summary>
     internal ulong Reach => 4 * (ulong)_readBytes;
 
@@ -39,14 +38,15 @@ internal sealed class ReadAheadStream
 
     internal bool Matches(ulong offset, uint length)
     {
-        ulong reach = Math.Max(Reach, 4 * (ulong)length);
-        return offset + reach >= Next && offset <= Next + reach;
+        // Before it by less, and the less the smaller the READ is: readers skip, but a small one there is by chance.
+        ulong behind = Math.Max(Reach, 4 * (ulong)length);
+        return offset + behind >= Next && offset <= Next + (4 * (ulong)length);
     }
 
     internal void Advance(ulong end, uint length, long now)
     {
         Next = Math.Max(Next, end);
-        (_readBytes, LastRead) = (length, now);
+        (_readBytes, LastRead) = (Math.Max(length, _readBytes / 2), now);
     }
 
     /// <summary>The reader had to wait: a larger window, once the effect of the present one was seen.</summary>
@@ -72,5 +72,6 @@ internal sealed class ReadAheadStream
         }
     }
 
+    /// <summary>As at the beginning: how long a block takes without a queue shows only then.</summary>
     internal void Restart() => Window = Math.Min(Window, FirstWindow);
 }
