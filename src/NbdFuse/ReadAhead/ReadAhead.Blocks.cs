@@ -5,7 +5,7 @@ namespace NbdFuse;
 /// <content>The life of blocks: planned, sent, arrived, dropped, and their memory given back.</content>
 internal sealed unsafe partial class ReadAhead
 {
-    private static readonly TimeSpan s_tick = TimeSpan.FromMilliseconds(250);
+    private static readonly TimeSpan s_tick = TimeSpan.FromMilliseconds(500);
 
     private readonly ITimer _timer;
 

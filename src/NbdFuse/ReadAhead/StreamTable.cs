@@ -16,6 +16,10 @@ internal sealed class StreamTable
 
     private readonly long _lifetime;
     private readonly Candidate[] _candidates = new Candidate[Candidates];
+
+    // Where a READ may start that follows a candidate.
+    private readonly ulong[] _starts = new ulong[Candidates];
+    private readonly ulong[] _spans = new ulong[Candidates];
     private readonly ReadAheadStream[] _streams = new ReadAheadStream[MaximumStreams];
     private int _turn;
 
@@ -80,27 +84,46 @@ internal sealed class StreamTable
 
     private bool FindCandidate(ulong offset, uint length, long now)
     {
-        ulong end = offset + length;
-        Candidate[] candidates = _candidates;
-        for (int i = 0; i < candidates.Length; i++)
+        // The whole cost of a random READ: one comparison each.
+        ulong[] starts = _starts;
+        ulong[] spans = _spans;
+        for (int i = 0; i < starts.Length && i < spans.Length; i++)
         {
-            ref Candidate candidate = ref candidates[i];
-            ulong reach = 2 * (ulong)Math.Max(length, candidate.Length);
-            if (offset + reach >= candidate.Next && offset <= candidate.Next + reach)
+            if (offset - starts[i] <= spans[i])
             {
-                // One that was swapped with its successor counts for nothing.
-                int followers = now - candidate.LastRead > _lifetime ? 0
-                    : candidate.Followers + (end > candidate.Next ? 1 : 0);
-                candidate = followers >= NeededFollowers
-                    ? Candidate.None
-                    : new Candidate(Math.Max(candidate.Next, end), length, followers, now);
-                return followers >= NeededFollowers;
+                return Follows(i, offset + length, length, now);
             }
         }
 
         _turn = (_turn + 1) % Candidates;
-        candidates[_turn] = new Candidate(end, length, 0, now);
+        SetCandidate(_turn, new Candidate(offset + length, 0, now), length);
         return false;
+    }
+
+    private bool Follows(int index, ulong end, uint length, long now)
+    {
+        Candidate candidate = _candidates[index];
+
+        // One that was swapped with its successor counts for nothing.
+        int followers = now - candidate.LastRead > _lifetime ? 0
+            : candidate.Followers + (end > candidate.Next ? 1 : 0);
+        if (followers < NeededFollowers)
+        {
+            SetCandidate(index, new Candidate(Math.Max(candidate.Next, end), followers, now), length);
+            return false;
+        }
+
+        ForgetCandidate(index);
+        return true;
+    }
+
+    private void SetCandidate(int index, Candidate candidate, uint length)
+    {
+        ulong reach = 2 * (ulong)length;
+        ulong before = Math.Min(reach, candidate.Next);
+        _candidates[index] = candidate;
+        _starts[index] = candidate.Next - before;
+        _spans[index] = before + reach;
     }
 
     private ReadAheadStream? TryBegin(ulong next, uint length, long now)
@@ -115,10 +138,15 @@ internal sealed class StreamTable
         return stream;
     }
 
-    private void ForgetCandidates() => Array.Fill(_candidates, Candidate.None);
+    private void ForgetCandidate(int index) => (_starts[index], _spans[index]) = (ulong.MaxValue, 0);
 
-    private readonly record struct Candidate(ulong Next, uint Length, int Followers, long LastRead)
+    private void ForgetCandidates()
     {
-        internal static readonly Candidate None = new(ulong.MaxValue, 0, 0, 0);
+        for (int i = 0; i < Candidates; i++)
+        {
+            ForgetCandidate(i);
+        }
     }
+
+    private readonly record struct Candidate(ulong Next, int Followers, long LastRead);
 }
