@@ -26,6 +26,8 @@ internal sealed class Daemon
     private readonly NbdConnectionPool _pool;
     private readonly FuseMount _mount;
     private readonly FuseSession _session;
+    private readonly ExportFile _file;
+    private readonly BlockMemory? _blocks;
 
     private Daemon(
         Invocation invocation,
@@ -33,9 +35,12 @@ internal sealed class Daemon
         StopSignals signals,
         NbdConnectionPool pool,
         FuseMount mount,
-        FuseSession session)
+        FuseSession session,
+        ExportFile file,
+        BlockMemory? blocks)
     {
         (_invocation, _log, _signals, _pool, _mount, _session) = (invocation, log, signals, pool, mount, session);
+        (_file, _blocks) = (file, blocks);
     }
 
     /// <summary>Serves the export until it is unmounted or a signal comes.</summary>
@@ -53,13 +58,20 @@ internal sealed class Daemon
         }
 
         log.Verbose(Describe(pool));
-        pool.ConnectionLost = new LossReport(log).Tell;
         ExportFileOptions options = FileOptions(invocation, pool, target);
-        ExportFileSystem fileSystem = new(new ExportFile(pool, options, log.Write), options);
+        BlockMemory? blocks = invocation.ReadAheadBytes > 0 ? new BlockMemory(2 * invocation.ReadAheadBytes) : null;
+        ExportFile file = new(pool, options, log.Write, blocks);
+        LossReport losses = new(log);
+        pool.ConnectionLost = reason =>
+        {
+            file.ForgetReadAhead();
+            losses.Tell(reason);
+        };
+        ExportFileSystem fileSystem = new(file, options);
         using FuseMount mount = FuseMount.Create(target.Mountpoint, MountOptions(invocation, pool, options));
         using FuseSession session = new(
             mount, fileSystem, SessionOptions(invocation, pool.UsesRings ? rings : null, log));
-        return new Daemon(invocation, log, signals, pool, mount, session).Serve(target, pidFile);
+        return new Daemon(invocation, log, signals, pool, mount, session, file, blocks).Serve(target, pidFile);
     }
 
     private int Serve(MountTarget target, PidFile? pidFile)
@@ -176,7 +188,8 @@ internal sealed class Daemon
         $"statistics: requests={_session.RequestsServed} allocated_bytes={GC.GetTotalAllocatedBytes()} "
         + $"in_flight={_session.InFlight} request_objects={_session.RequestsAllocated} "
         + $"connections={_pool.ConnectionCount} commands_in_flight={_pool.InFlight} "
-        + $"transport={(_session.IsUring ? "uring" : "device")}");
+        + $"transport={(_session.IsUring ? "uring" : "device")} "
+        + $"reads_answered_ahead={_file.ReadsAnsweredAhead} read_ahead_bytes={_blocks?.TouchedBytes ?? 0}");
 
     private static NbdConnectionPool? Connect(Invocation invocation, RingSet? rings, StopSignals signals)
     {

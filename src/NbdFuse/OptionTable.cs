@@ -23,6 +23,7 @@ internal static class OptionTable
     internal static readonly OptionForm Help = new(["--help"]);
     internal static readonly OptionForm LongOptions = new(["--long-options"]);
     internal static readonly OptionForm PidFile = new(["--pidfile", "--pid-file", "-P"], "FILE");
+    internal static readonly OptionForm ReadAhead = new(["--readahead"], "SIZE");
     internal static readonly OptionForm ReadOnly = new(["--readonly", "--read-only", "-r"]);
     internal static readonly OptionForm ShortOptions = new(["--short-options"]);
     internal static readonly OptionForm SingleThreaded = new(["-s"]);
@@ -32,8 +33,8 @@ internal static class OptionTable
 
     internal static readonly OptionForm[] All =
     [
-        FuseHelp, Help, LongOptions, ShortOptions, Connections, ConnectTimeout, Export, PidFile, ReadOnly, Transport,
-        Verbose, Version, Debug, FuseOption, SingleThreaded,
+        FuseHelp, Help, LongOptions, ShortOptions, Connections, ConnectTimeout, Export, PidFile, ReadAhead, ReadOnly,
+        Transport, Verbose, Version, Debug, FuseOption, SingleThreaded,
     ];
 
     /// <summary>What --long-options or --short-options prints, one a line, for completion scripts.</summary>

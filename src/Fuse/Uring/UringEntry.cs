@@ -1,4 +1,5 @@
 using Linux;
+using Tmds.Linux;
 
 namespace Fuse;
 
@@ -103,6 +104,22 @@ internal sealed unsafe class UringEntry : FuseChannel, IRingWork
             }
         }
 
+        CommitSoon();
+        return Errno.None;
+    }
+
+    internal override Errno Send(iovec* parts, int count)
+    {
+        byte* end = _request.Data;
+        for (int i = 1; i < count; i++)
+        {
+            long length = (long)(ulong)parts[i].iov_len;
+            Buffer.MemoryCopy(parts[i].iov_base, end, _request.DataCapacity - (end - _request.Data), length);
+            end += length;
+        }
+
+        _header->Out = *(FuseOutHeader*)parts[0].iov_base;
+        _header->PayloadBytes = (uint)(end - _request.Data);
         CommitSoon();
         return Errno.None;
     }
