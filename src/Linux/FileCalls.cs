@@ -29,6 +29,10 @@ public static unsafe class FileCalls
         return Interop.preadv2(fd, &vector, 1, offset, Interop.RWF_NOWAIT);
     }
 
+    /// <summary>writev(2): writes several pieces of memory, one after the other, in one call.</summary>
+    /// <returns>Bytes written, or -1.</returns>
+    public static nint Write(int fd, iovec* parts, int count) => Interop.writev(fd, parts, count);
+
     /// <summary>The size of a block device in bytes.</summary>
     /// <exception cref="LinuxException">It is none (ENOTTY).</exception>
     public static long BlockDeviceBytes(int fd, string path)

@@ -1,3 +1,5 @@
+using Linux;
+
 namespace Nbd;
 
 /// <summary>How to connect. Immutable after construction.</summary>
@@ -8,7 +10,7 @@ public sealed record NbdClientOptions
 
     /// <summary>
     /// Number of connections, 1 to 1024, for a server that allows more than one; null chooses
-    /// min(4, max(2, CPUs / 2)). A server that allows only one gets one.
+    /// min(4, max(2, CPUs / 2)), with rings min(8, CPUs). A server that allows only one gets one.
     /// </summary>
     public int? Connections { get; init; }
 
@@ -41,4 +43,10 @@ public sealed record NbdClientOptions
     /// connecting.
     /// </summary>
     public bool FullInfo { get; init; }
+
+    /// <summary>
+    /// Plain sockets are driven by these loops, one for each connection: for a program that serves something else on
+    /// the same threads. They outlive the connections. Null for threads of the connections' own.
+    /// </summary>
+    public RingSet? Rings { get; init; }
 }

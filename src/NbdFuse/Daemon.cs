@@ -22,19 +22,29 @@ internal sealed class Daemon
     private readonly Invocation _invocation;
     private readonly Log _log;
     private readonly StopSignals _signals;
+    private readonly MountTarget _target;
+    private readonly PidFile? _pidFile;
     private readonly ExportPools _pools;
-    private readonly FuseMount _mount;
-    private readonly FuseSession _session;
+    private readonly RingSet? _rings;
+    private readonly BlockMemory? _blocks;
+    private FuseMount _mount = null!;
+    private FuseSession _session = null!;
+
+    // Of the mount of one export.
+    private ExportFile? _file;
 
     private Daemon(
         Invocation invocation,
         Log log,
         StopSignals signals,
-        ExportPools pools,
-        FuseMount mount,
-        FuseSession session)
+        MountTarget target,
+        PidFile? pidFile,
+        RingSet? rings,
+        ExportPools pools)
     {
-        (_invocation, _log, _signals, _pools, _mount, _session) = (invocation, log, signals, pools, mount, session);
+        (_invocation, _log, _signals, _target, _pidFile) = (invocation, log, signals, target, pidFile);
+        (_rings, _pools) = (rings, pools);
+        _blocks = invocation.ReadAheadBytes > 0 ? new BlockMemory(2 * invocation.ReadAheadBytes) : null;
     }
 
     /// <summary>Serves the export until it is unmounted or a signal comes.</summary>
@@ -45,11 +55,12 @@ internal sealed class Daemon
         MountTarget target = MountTarget.Resolve(invocation.Mountpoint, log.Write);
         CheckTarget(invocation, target);
         using PidFile? pidFile = invocation.PidFile is string path ? PidFile.Prepare(path) : null;
+        using RingSet? rings = invocation.All ? null : RequestTransports.MakeRings(invocation, log);
+        using ExportPools pools = new();
         try
         {
-            return invocation.All
-                ? RunAll(invocation, log, signals, target, pidFile)
-                : RunOne(invocation, log, signals, target, pidFile);
+            Daemon daemon = new(invocation, log, signals, target, pidFile, rings, pools);
+            return invocation.All ? daemon.RunAll() : daemon.RunOne();
         }
         catch (OperationCanceledException) when (signals.Token.IsCancellationRequested)
         {
@@ -63,62 +74,6 @@ internal sealed class Daemon
                 exception.Errno,
                 exception);
         }
-    }
-
-    /// <summary>One export.</summary>
-    private static int RunOne(
-        Invocation invocation, Log log, StopSignals signals, MountTarget target, PidFile? pidFile)
-    {
-        using ExportPools pools = new();
-        NbdConnectionPool pool = NbdConnectionPool.Connect(
-            invocation.Endpoint, invocation.ExportName, invocation.Client, signals.Token);
-        _ = pools.TryAdd(pool);
-        log.Verbose(Describe(pool));
-        pool.ConnectionLost = new LossReport(log.Write).Tell;
-        ExportFileOptions options = ExportFileOptions.From(
-            invocation,
-            target.FileName,
-            invocation.ReadOnly || invocation.Fuse.ReadOnly || pool.Export.IsReadOnly,
-            keepCache: pool.IsCaptive);
-        ExportFile file = new(pool, options, log.Write);
-        using FileTree tree = invocation.Partitions
-            ? new PartitionedTree(file, options, log.Write)
-            : new SingleFileTree(file, options);
-        string source = pool.Endpoint.FormatUri(pool.Export.Name);
-        return Mount(invocation, log, signals, target, pidFile, pools, tree, MountOptions(invocation, source, options.ReadOnly));
-    }
-
-    /// <summary>All exports of a server.</summary>
-    private static int RunAll(
-        Invocation invocation, Log log, StopSignals signals, MountTarget target, PidFile? pidFile)
-    {
-        using ExportServer server = ExportServer.Start(invocation.Endpoint, invocation.Client);
-        using ExportPools pools = new();
-        bool isReadOnly = invocation.ReadOnly || invocation.Fuse.ReadOnly;
-        ExportFileOptions options = ExportFileOptions.From(invocation, fileName: null, isReadOnly, keepCache: false);
-        using FileTree tree = ExportsTree.Create(
-            server, new ExportConnector(invocation, server, pools, log.Write), options, log.Write, signals.Token)
-            .GetAwaiter().GetResult();
-        int status = Mount(
-            invocation, log, signals, target, pidFile, pools, tree,
-            MountOptions(invocation, server.UriOf(""), isReadOnly));
-        server.Stop(signals.Received.WaitOne(0) ? s_closeTimeAfterSignal : s_closeTime);
-        return status;
-    }
-
-    private static int Mount(
-        Invocation invocation,
-        Log log,
-        StopSignals signals,
-        MountTarget target,
-        PidFile? pidFile,
-        ExportPools pools,
-        FileTree tree,
-        FuseMountOptions mountOptions)
-    {
-        using FuseMount mount = FuseMount.Create(target.Mountpoint, mountOptions);
-        using FuseSession session = new(mount, new ExportFileSystem(tree), SessionOptions(invocation, log));
-        return new Daemon(invocation, log, signals, pools, mount, session).Serve(target, pidFile);
     }
 
     private static void CheckTarget(Invocation invocation, MountTarget target)
@@ -135,12 +90,63 @@ internal sealed class Daemon
         }
     }
 
+    /// <summary>One export.</summary>
+    private int RunOne()
+    {
+        NbdConnectionPool pool = NbdConnectionPool.Connect(
+            _invocation.Endpoint, _invocation.ExportName, _invocation.Client with { Rings = _rings }, _signals.Token);
+        _ = _pools.TryAdd(pool);
+        _log.Verbose(Describe(pool));
+        ExportFileOptions options = ExportFileOptions.From(
+            _invocation,
+            _target.FileName,
+            _invocation.ReadOnly || _invocation.Fuse.ReadOnly || pool.Export.IsReadOnly,
+            keepCache: pool.IsCaptive);
+        ExportFile file = new(pool, options, _log.Write, _blocks);
+        _file = file;
+        LossReport losses = new(_log.Write);
+        pool.ConnectionLost = reason =>
+        {
+            file.ForgetReadAhead();
+            losses.Tell(reason);
+        };
+        using FileTree tree = _invocation.Partitions
+            ? new PartitionedTree(file, options, _log.Write)
+            : new SingleFileTree(file, options);
+        return Mount(
+            tree, pool.Endpoint.FormatUri(pool.Export.Name), options.ReadOnly, pool.UsesRings ? _rings : null);
+    }
+
+    /// <summary>All exports of a server.</summary>
+    private int RunAll()
+    {
+        using ExportServer server = ExportServer.Start(_invocation.Endpoint, _invocation.Client);
+        bool isReadOnly = _invocation.ReadOnly || _invocation.Fuse.ReadOnly;
+        ExportFileOptions options = ExportFileOptions.From(_invocation, fileName: null, isReadOnly, keepCache: false);
+        ExportConnector connector = new(_invocation, server, _pools, _blocks, _log.Write);
+        using FileTree tree = ExportsTree.Create(server, connector, options, _log.Write, _signals.Token)
+            .GetAwaiter().GetResult();
+        int status = Mount(tree, server.UriOf(""), isReadOnly, rings: null);
+        server.Stop(_signals.Received.WaitOne(0) ? s_closeTimeAfterSignal : s_closeTime);
+        return status;
+    }
+
+    private int Mount(FileTree tree, string source, bool isReadOnly, RingSet? rings)
+    {
+        using FuseMount mount = FuseMount.Create(_target.Mountpoint, MountOptions(_invocation, source, isReadOnly));
+        using FuseSession session = new(
+            mount, new ExportFileSystem(tree), SessionOptions(_invocation, rings, _log));
+        (_mount, _session) = (mount, session);
+        return Serve(_target, _pidFile);
+    }
+
     private int Serve(MountTarget target, PidFile? pidFile)
     {
         try
         {
             _session.Initialize();
             _session.Start();
+            TellTransport();
             if (_mount.TrySetReadAhead(ReadAheadKibibytes))
             {
                 _log.Verbose($"the kernel reads ahead {ReadAheadKibibytes} KiB");
@@ -158,6 +164,18 @@ internal sealed class Daemon
         _log.Verbose($"{target.FilePath} is ready");
         _ = WaitHandle.WaitAny([_signals.Received, _session.Ended]);
         return Stop();
+    }
+
+    private void TellTransport()
+    {
+        if (_session.IsUring)
+        {
+            _log.Verbose($"requests come through {_session.Transport}");
+        }
+        else if (_session.UringRefusal is string reason)
+        {
+            RequestTransports.Refuse(_invocation.Transport == RequestTransport.Uring, _log, reason);
+        }
     }
 
     private int Stop()
@@ -235,7 +253,9 @@ internal sealed class Daemon
     private void WriteStatistics() => _log.Write(
         $"statistics: requests={_session.RequestsServed} allocated_bytes={GC.GetTotalAllocatedBytes()} "
         + $"in_flight={_session.InFlight} request_objects={_session.RequestsAllocated} "
-        + $"connections={_pools.ConnectionCount} commands_in_flight={_pools.InFlight}");
+        + $"connections={_pools.ConnectionCount} commands_in_flight={_pools.InFlight} "
+        + $"transport={(_session.IsUring ? "uring" : "device")} "
+        + $"reads_answered_ahead={_file?.ReadsAnsweredAhead ?? 0} read_ahead_bytes={_blocks?.TouchedBytes ?? 0}");
 
     private static string Describe(NbdConnectionPool pool) =>
         $"{pool.Endpoint}: export '{pool.Export.Name}', {pool.Export.SizeBytes} bytes, {pool.Export.Flags}, "
@@ -254,10 +274,11 @@ internal sealed class Daemon
             Flags = invocation.Fuse.MountFlags,
         };
 
-    private static FuseSessionOptions SessionOptions(Invocation invocation, Log log) => new()
+    private static FuseSessionOptions SessionOptions(Invocation invocation, RingSet? rings, Log log) => new()
     {
         Workers = invocation.SingleThreaded ? 1 : invocation.Fuse.Workers,
         CloneDevice = invocation.Fuse.CloneDevice,
+        Rings = rings,
         Trace = invocation.Debug || invocation.Fuse.Debug ? log.Write : null,
         Warn = log.Write,
     };

@@ -8,9 +8,10 @@ namespace NbdFuse;
 /// <param name="invocation">How to connect, and how files look.</param>
 /// <param name="server">Where the exports are.</param>
 /// <param name="pools">Takes the connections over.</param>
+/// <param name="blocks">Memory for reading ahead, in all; null for none.</param>
 /// <param name="warn">Told of exports that cannot be connected to, and of what may be lost.</param>
 internal sealed class ExportConnector(
-    Invocation invocation, ExportServer server, ExportPools pools, Action<string> warn)
+    Invocation invocation, ExportServer server, ExportPools pools, BlockMemory? blocks, Action<string> warn)
 {
     private static readonly TimeSpan s_flushTime = TimeSpan.FromMinutes(2);
     private static readonly TimeSpan s_leaveTime = TimeSpan.FromSeconds(30);
@@ -67,11 +68,16 @@ internal sealed class ExportConnector(
         try
         {
             pool = server.Connect(exportName);
-            pool.ConnectionLost = new LossReport(warn).Tell;
             ExportFileOptions options = ExportFileOptions.From(
                 invocation, fileName: null, IsReadOnly(pool.Export), keepCache: false);
-            ConnectedExport connected = new(new ExportFile(pool, options, warn), pool);
-            return pools.TryAdd(pool) ? connected : throw new NbdException("the mount is ending", Errno.ENODEV);
+            ExportFile file = new(pool, options, warn, blocks);
+            LossReport losses = new(warn);
+            pool.ConnectionLost = reason =>
+            {
+                file.ForgetReadAhead();
+                losses.Tell(reason);
+            };
+            return pools.TryAdd(pool) ? new ConnectedExport(file, pool) : throw new NbdException("the mount is ending", Errno.ENODEV);
         }
         catch (NbdException exception)
         {

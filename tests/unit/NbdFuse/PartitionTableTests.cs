@@ -2,7 +2,7 @@ using System.Buffers.Binary;
 using Linux;
 using NbdFuse;
 
-namespace UnitTests.NbdFuse;
+namespace UnitTests.NbdFuseTests;
 
 /// <summary>Partition tables, whole and broken, as bytes of a disk in memory.</summary>
 public sealed class PartitionTableTests

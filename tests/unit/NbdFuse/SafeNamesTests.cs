@@ -1,7 +1,7 @@
 using System.Text;
 using NbdFuse;
 
-namespace UnitTests.NbdFuse;
+namespace UnitTests.NbdFuseTests;
 
 public sealed class SafeNamesTests
 {
