@@ -55,6 +55,7 @@ bench:
 	scripts/deps.sh install build man bench
 	$(MAKE) all
 	python3 bench/bench.py
+	python3 bench/bench_scale.py
 	python3 bench/bench_serve.py
 
 deps:
