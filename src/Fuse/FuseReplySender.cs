@@ -21,6 +21,14 @@ internal sealed unsafe class FuseReplySender
         return Send(channel, (byte*)&header, FuseOutHeader.SizeBytes, 0);
     }
 
+    /// <summary>Answers a request that the file system is not done with.</summary>
+    internal void SendInstead(FuseChannel channel, ulong unique, Errno error)
+    {
+        FuseOutHeader header = new() { Length = FuseOutHeader.SizeBytes, Error = -(int)error, Unique = unique };
+        _trace?.Invoke($"reply {unique}: {error}, before the file system's");
+        _ = Check(channel.SendInstead((byte*)&header, FuseOutHeader.SizeBytes), FuseOutHeader.SizeBytes, 0);
+    }
+
     /// <param name="channel">Where the request was read.</param>
     /// <param name="frame">A complete reply.</param>
     /// <param name="length">Its length in bytes.</param>

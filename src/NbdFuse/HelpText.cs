@@ -13,7 +13,8 @@ internal static class HelpText
                     [--export NAME] [-o FUSE-OPTION]
                     [-P FILE|--pidfile FILE|--pid-file FILE]
                     [--readahead SIZE|off]
-                    [-r|--readonly|--read-only] [-s] [-v|--verbose]
+                    [-r|--readonly|--read-only] [-s] [--transport auto|device|uring]
+                    [-v|--verbose]
                     MOUNTPOINT[/FILENAME] URI
 
         Other sources:
