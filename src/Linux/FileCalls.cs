@@ -29,6 +29,11 @@ public static unsafe class FileCalls
         return Interop.preadv2(fd, &vector, 1, offset, Interop.RWF_NOWAIT);
     }
 
+    /// <summary>copy_file_range(2).</summary>
+    /// <returns>Bytes copied, perhaps fewer than asked for; -1 and errno.</returns>
+    public static nint CopyRange(int source, long sourceOffset, int destination, long destinationOffset, nint length) =>
+        Interop.copy_file_range(source, &sourceOffset, destination, &destinationOffset, length, 0);
+
     /// <summary>The size of a block device in bytes.</summary>
     /// <exception cref="LinuxException">It is none (ENOTTY).</exception>
     public static long BlockDeviceBytes(int fd, string path)
