@@ -44,6 +44,12 @@ internal sealed unsafe class CommandSlot(int index)
     /// <summary>A WRITE's data, which its owner keeps until the completion; null for all others.</summary>
     internal byte* Payload { get; private set; }
 
+    /// <summary>
+    /// Where a READ's data goes, which is ours until the completion; null for all others, and for a READ whose data
+    /// may stay where it is received.
+    /// </summary>
+    internal byte* Destination { get; private set; }
+
     internal NbdCompletion? Completion { get; private set; }
 
     /// <summary>The first error that a chunk of the reply reported.</summary>
@@ -72,14 +78,15 @@ internal sealed unsafe class CommandSlot(int index)
     internal int WireBytes => NbdRequest.SizeBytes + (Payload is null ? 0 : (int)Length);
 
     internal void Fill(
-        NbdCommandType type, NbdCommandFlags flags, ulong offset, uint length, byte* payload, NbdCompletion completion)
+        NbdCommandType type, NbdCommandFlags flags, ulong offset, uint length, byte* memory, NbdCompletion completion)
     {
         Generation++;
         Type = type;
         Flags = flags;
         Offset = offset;
         Length = length;
-        Payload = payload;
+        Payload = type == NbdCommandType.Write ? memory : null;
+        Destination = type == NbdCommandType.Read ? memory : null;
         Completion = completion;
         Error = Errno.None;
         ErrorChunks = 0;
@@ -93,7 +100,7 @@ internal sealed unsafe class CommandSlot(int index)
     /// <summary>Forgets the command, so that the slot holds on to nobody's memory.</summary>
     internal void Clear()
     {
-        Payload = null;
+        Payload = Destination = null;
         Completion = null;
         Assembly = null;
         NextQueued = null;

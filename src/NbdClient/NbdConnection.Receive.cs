@@ -31,7 +31,7 @@ internal sealed unsafe partial class NbdConnection
     {
         try
         {
-            _received = new ReceiveBuffer(_fd, _peer, LargestHeaderBytes + MaximumReadBytes);
+            _received = new ReceiveBuffer(_transport, _peer, LargestHeaderBytes + MaximumReadBytes);
             while (ReceiveReply())
             {
             }
@@ -92,6 +92,13 @@ internal sealed unsafe partial class NbdConnection
         if (_structuredReplies)
         {
             throw Violation("answered a READ with a simple reply after it had agreed to structured ones");
+        }
+
+        if (slot.Destination is not null)
+        {
+            received.Consume(NbdSimpleReply.SizeBytes);
+            ReceiveToDestination(slot);
+            return;
         }
 
         int size = NbdSimpleReply.SizeBytes + (int)slot.Length;
@@ -157,6 +164,13 @@ internal sealed unsafe partial class NbdConnection
         uint start = CheckRange(slot, ChunkOffset(), (uint)length);
         if (chunk.IsDone && length == slot.Length && slot.Assembly is null && slot.Error == Errno.None)
         {
+            if (slot.Destination is not null)
+            {
+                received.Consume(LargestHeaderBytes);
+                ReceiveToDestination(slot);
+                return true;
+            }
+
             Need(LargestHeaderBytes + length);
             byte* data = received.Start + LargestHeaderBytes;
             received.Consume(LargestHeaderBytes + length);
@@ -185,13 +199,24 @@ internal sealed unsafe partial class NbdConnection
         _received!.Consume(NbdChunkHeader.SizeBytes + HoleBytes);
         if (chunk.IsDone && length == slot.Length && slot.Assembly is null && slot.Error == Errno.None)
         {
-            Complete(slot, Errno.None, Zeroes());
+            Complete(slot, Errno.None, ZeroesFor(slot));
             return true;
         }
 
         ReadAssembly assembly = Cover(slot, start, length);
         NativeMemory.Clear(assembly.Data + start, length);
         return false;
+    }
+
+    /// <summary>All of a READ's data comes next, and the reply ends with it.</summary>
+    private void ReceiveToDestination(CommandSlot slot)
+    {
+        if (!_received!.TryReceiveInto(slot.Destination, (int)slot.Length))
+        {
+            throw Truncated();
+        }
+
+        Complete(slot, Errno.None, slot.Destination);
     }
 
     private void ReceiveErrorChunk(CommandSlot slot, NbdChunkHeader chunk)
@@ -260,7 +285,7 @@ internal sealed unsafe partial class NbdConnection
         if (slot.Assembly is null)
         {
             slot.Assembly = _idleAssemblies.TryPop(out ReadAssembly? idle) ? idle : new(MaximumReadBytes);
-            slot.Assembly.Begin();
+            slot.Assembly.Begin(slot.Destination);
         }
 
         return slot.Assembly.TryCover(start, length)
@@ -280,10 +305,16 @@ internal sealed unsafe partial class NbdConnection
         }
     }
 
-    /// <summary>A READ's worth of zeroes: memory that nobody writes to, so that it takes none.</summary>
-    private byte* Zeroes()
+    /// <summary>A READ's data that is all zeroes, where it belongs, or in memory that nobody ever writes to.</summary>
+    private byte* ZeroesFor(CommandSlot slot)
     {
         const int HeaderRoom = 4096;
+        if (slot.Destination is not null)
+        {
+            NativeMemory.Clear(slot.Destination, slot.Length);
+            return slot.Destination;
+        }
+
         _zeroes ??= new NativeBuffer(HeaderRoom + MaximumReadBytes);
         return _zeroes.Start + HeaderRoom;
     }

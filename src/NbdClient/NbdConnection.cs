@@ -1,6 +1,5 @@
 using Linux;
 using Nbd.Protocol;
-using Tmds.Linux;
 
 namespace Nbd;
 
@@ -25,8 +24,7 @@ internal sealed unsafe partial class NbdConnection : IDisposable
     // The reason that stands for "we asked for it".
     private static readonly NbdException s_closedByUs = new("closed by us", Errno.ECANCELED);
 
-    private readonly SafeFd _socket;
-    private readonly int _fd;
+    private readonly ConnectionTransport _transport;
     private readonly string _peer;
     private readonly bool _structuredReplies;
     private readonly Action<NbdConnection, NbdException?> _ended;
@@ -35,7 +33,7 @@ internal sealed unsafe partial class NbdConnection : IDisposable
     private readonly Thread _receiver;
 
     // Guards sending on the socket, _status, the queue of unsent commands, and taking slots. The one thing that
-    // blocks under it is the send itself, for at most SendPatience.
+    // blocks under it is the send itself, for at most ConnectionTransport.SendPatienceMilliseconds.
     private readonly Lock _sendGate = new();
     private Status _status = Status.Active;
 
@@ -46,7 +44,7 @@ internal sealed unsafe partial class NbdConnection : IDisposable
     // receive thread after each reply.
     private volatile bool _leavesWhenIdle;
 
-    /// <param name="socket">A connected blocking socket after the handshake. Taken over.</param>
+    /// <param name="transport">The connection after the handshake. Taken over.</param>
     /// <param name="negotiated">What the handshake agreed on.</param>
     /// <param name="peer">Names the server in messages.</param>
     /// <param name="ended">
@@ -54,14 +52,15 @@ internal sealed unsafe partial class NbdConnection : IDisposable
     /// for the end.
     /// </param>
     internal NbdConnection(
-        SafeFd socket, NegotiatedConnection negotiated, string peer, Action<NbdConnection, NbdException?> ended)
+        ConnectionTransport transport,
+        NegotiatedConnection negotiated,
+        string peer,
+        Action<NbdConnection, NbdException?> ended)
     {
-        _socket = socket;
-        _fd = socket.Fd;
+        _transport = transport;
         _peer = peer;
         _structuredReplies = negotiated.StructuredReplies;
         _ended = ended;
-        LimitSends();
         _receiver = new Thread(Receive) { Name = "nbd-rx", IsBackground = true };
     }
 
@@ -95,7 +94,10 @@ internal sealed unsafe partial class NbdConnection : IDisposable
     /// <param name="flags">Flags that the export has.</param>
     /// <param name="offset">First byte.</param>
     /// <param name="length">Bytes; a READ at most <see cref="MaximumReadBytes"/>.</param>
-    /// <param name="payload">A WRITE's data; must stay as it is until the completion. Null for all others.</param>
+    /// <param name="memory">
+    /// A WRITE's data, which must stay as it is until the completion; or where a READ's data goes, which is the
+    /// connection's until the completion; null for all others, and for a READ that may leave its data anywhere.
+    /// </param>
     /// <param name="completion">Told the outcome, if the command was accepted.</param>
     /// <returns>
     /// None: accepted, <paramref name="completion"/> will be called once. ENOTCONN: the connection has ended.
@@ -106,7 +108,7 @@ internal sealed unsafe partial class NbdConnection : IDisposable
         NbdCommandFlags flags,
         ulong offset,
         uint length,
-        byte* payload,
+        byte* memory,
         NbdCompletion completion)
     {
         lock (_sendGate)
@@ -123,7 +125,7 @@ internal sealed unsafe partial class NbdConnection : IDisposable
             }
 
             // Published before the first byte goes out: the reply may be here before sendmsg(2) returns.
-            slot.Fill(type, flags, offset, length, payload, completion);
+            slot.Fill(type, flags, offset, length, memory, completion);
             SendLocked(slot);
             return Errno.None;
         }
@@ -136,23 +138,7 @@ internal sealed unsafe partial class NbdConnection : IDisposable
     internal void Fail(NbdException reason)
     {
         _ = Interlocked.CompareExchange(ref _failure, reason, null);
-        bool isOpen = false;
-        try
-        {
-            _socket.DangerousAddRef(ref isOpen);
-            _ = LibC.shutdown(_fd, LibC.SHUT_RDWR);
-        }
-        catch (ObjectDisposedException)
-        {
-            // It had ended already.
-        }
-        finally
-        {
-            if (isOpen)
-            {
-                _socket.DangerousRelease();
-            }
-        }
+        _transport.Shutdown();
     }
 
     /// <summary>
@@ -181,7 +167,7 @@ internal sealed unsafe partial class NbdConnection : IDisposable
         _isDisposed = true;
         Close(default);
         _receiver.Join();
-        _socket.Dispose();
+        _transport.Dispose();
         _hasEnded.Dispose();
         _queueFilled.Dispose();
         _received?.Dispose();
@@ -270,7 +256,7 @@ internal sealed unsafe partial class NbdConnection : IDisposable
         }
 
         // Nobody sends any more: all senders look at _status first.
-        _socket.Dispose();
+        _transport.Dispose();
         _ended(this, ReferenceEquals(_failure, s_closedByUs) ? null : _failure);
         _hasEnded.Set();
     }

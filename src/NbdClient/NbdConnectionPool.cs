@@ -155,13 +155,27 @@ public sealed unsafe class NbdConnectionPool : IDisposable
     public Errno Read(ulong offset, uint length, NbdCommandFlags flags, NbdCompletion completion) =>
         Submit(NbdCommandType.Read, flags, offset, length, null, completion);
 
+    /// <summary>Sends a READ whose data is received straight to where it belongs.</summary>
+    /// <param name="offset">First byte.</param>
+    /// <param name="destination">
+    /// Memory of <paramref name="length"/> bytes: written to at any time, and must not move, until the completion,
+    /// also when that reports an error. The completion gets it as its data.
+    /// </param>
+    /// <param name="length">Bytes, 1 to <see cref="MaximumReadBytes"/>.</param>
+    /// <param name="flags">DF or none.</param>
+    /// <param name="completion">Called once if the result is None, else never.</param>
+    /// <returns>As for the overload without a destination.</returns>
+    public Errno Read(
+        ulong offset, byte* destination, uint length, NbdCommandFlags flags, NbdCompletion completion) =>
+        Submit(NbdCommandType.Read, flags, offset, length, destination, completion);
+
     /// <summary>Sends a WRITE.</summary>
     /// <param name="offset">First byte.</param>
     /// <param name="payload">The data: must stay as it is, and not move, until the completion.</param>
     /// <param name="length">Bytes, at least 1.</param>
     /// <param name="flags">FUA or none.</param>
     /// <param name="completion">Called once if the result is None, else never.</param>
-    /// <returns>As for <see cref="Read"/>.</returns>
+    /// <returns>As for <see cref="Read(ulong, uint, NbdCommandFlags, NbdCompletion)"/>.</returns>
     public Errno Write(ulong offset, byte* payload, uint length, NbdCommandFlags flags, NbdCompletion completion)
     {
         return SubmitChange(NbdCommandType.Write, flags, offset, length, payload, completion);
@@ -172,7 +186,7 @@ public sealed unsafe class NbdConnectionPool : IDisposable
     /// <param name="length">Bytes, at least 1.</param>
     /// <param name="flags">FUA, NO_HOLE, FAST_ZERO.</param>
     /// <param name="completion">Called once if the result is None, else never.</param>
-    /// <returns>As for <see cref="Read"/>.</returns>
+    /// <returns>As for <see cref="Read(ulong, uint, NbdCommandFlags, NbdCompletion)"/>.</returns>
     public Errno WriteZeroes(ulong offset, uint length, NbdCommandFlags flags, NbdCompletion completion)
     {
         return SubmitChange(NbdCommandType.WriteZeroes, flags, offset, length, null, completion);
@@ -183,7 +197,7 @@ public sealed unsafe class NbdConnectionPool : IDisposable
     /// <param name="length">Bytes, at least 1.</param>
     /// <param name="flags">FUA or none.</param>
     /// <param name="completion">Called once if the result is None, else never.</param>
-    /// <returns>As for <see cref="Read"/>.</returns>
+    /// <returns>As for <see cref="Read(ulong, uint, NbdCommandFlags, NbdCompletion)"/>.</returns>
     public Errno Trim(ulong offset, uint length, NbdCommandFlags flags, NbdCompletion completion)
     {
         return SubmitChange(NbdCommandType.Trim, flags, offset, length, null, completion);
@@ -193,7 +207,7 @@ public sealed unsafe class NbdConnectionPool : IDisposable
     /// <param name="offset">First byte.</param>
     /// <param name="length">Bytes, at least 1.</param>
     /// <param name="completion">Called once if the result is None, else never.</param>
-    /// <returns>As for <see cref="Read"/>.</returns>
+    /// <returns>As for <see cref="Read(ulong, uint, NbdCommandFlags, NbdCompletion)"/>.</returns>
     public Errno Cache(ulong offset, uint length, NbdCompletion completion) =>
         Submit(NbdCommandType.Cache, NbdCommandFlags.None, offset, length, null, completion);
 
@@ -203,7 +217,7 @@ public sealed unsafe class NbdConnectionPool : IDisposable
     /// </summary>
     /// <param name="completion">Called once if the result is None, else never.</param>
     /// <returns>
-    /// As for <see cref="Read"/>; EIO also once after a connection was lost with changes that no FLUSH had covered.
+    /// As for <see cref="Read(ulong, uint, NbdCommandFlags, NbdCompletion)"/>; EIO also once after a connection was lost with changes that no FLUSH had covered.
     /// </returns>
     public Errno Flush(NbdCompletion completion)
     {
@@ -281,13 +295,13 @@ public sealed unsafe class NbdConnectionPool : IDisposable
     }
 
     private Errno Submit(
-        NbdCommandType type, NbdCommandFlags flags, ulong offset, uint length, byte* payload, NbdCompletion completion)
+        NbdCommandType type, NbdCommandFlags flags, ulong offset, uint length, byte* memory, NbdCompletion completion)
     {
         uint turn = (uint)Interlocked.Increment(ref _turn);
         for (int i = 0; i < _connections.Length; i++)
         {
             NbdConnection connection = _connections[(turn + (uint)i) % (uint)_connections.Length];
-            Errno error = connection.Submit(type, flags, offset, length, payload, completion);
+            Errno error = connection.Submit(type, flags, offset, length, memory, completion);
             if (error != Errno.ENOTCONN)
             {
                 return error;
@@ -322,7 +336,7 @@ public sealed unsafe class NbdConnectionPool : IDisposable
                 Errno.EIO);
         }
 
-        _connections[index] = new NbdConnection(socket, negotiated, Endpoint.Describe(), OnEnded)
+        _connections[index] = new NbdConnection(new SocketTransport(socket), negotiated, Endpoint.Describe(), OnEnded)
         {
             FlushFailed = () => Volatile.Write(ref _flushed, NotFlushed),
         };

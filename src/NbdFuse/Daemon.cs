@@ -54,7 +54,7 @@ internal sealed class Daemon
         log.Verbose(Describe(pool));
         pool.ConnectionLost = new LossReport(log).Tell;
         ExportFileOptions options = FileOptions(invocation, pool, target);
-        ExportFileSystem fileSystem = new(pool, options, log.Write);
+        ExportFileSystem fileSystem = new(new ExportFile(pool, options, log.Write), options);
         using FuseMount mount = FuseMount.Create(target.Mountpoint, MountOptions(invocation, pool, options));
         using FuseSession session = new(mount, fileSystem, SessionOptions(invocation, log));
         return new Daemon(invocation, log, signals, pool, mount, session).Serve(target, pidFile);
