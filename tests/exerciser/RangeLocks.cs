@@ -7,7 +7,7 @@ namespace Exerciser;
 internal sealed class RangeLocks(long sizeBytes, int granule)
 {
     /// <summary>Whether a granule is taken; also the lock that guards itself.</summary>
-    private readonly bool[] _taken = new bool[(sizeBytes / granule) + 1];
+    private readonly bool[] _taken = new bool[Math.Max(1, (sizeBytes + granule - 1) / granule)];
 
     /// <summary>Waits for all granules that the ranges touch and takes them, all at one time: no order, no deadlock.</summary>
     public void Take(params ReadOnlySpan<ByteRange> ranges)
@@ -53,6 +53,7 @@ internal sealed class RangeLocks(long sizeBytes, int granule)
         }
     }
 
+    // What is beyond the end counts as the last granule.
     private Span<bool> Granules(ByteRange range)
     {
         int first = (int)Math.Min(range.Offset / granule, _taken.Length - 1);

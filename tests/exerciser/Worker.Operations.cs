@@ -44,6 +44,23 @@ internal sealed unsafe partial class Worker
         }
     });
 
+    /// <summary>One read after the other of the same place on, which is what makes all below us read ahead.</summary>
+    private void ReadNext()
+    {
+        if (_streamPosition >= Model.SizeBytes || _random.Next(64) == 0)
+        {
+            _streamPosition = _random.NextInt64(Model.SizeBytes);
+        }
+
+        int length = Math.Min(16384, Model.SizeBytes - (int)_streamPosition);
+        Locked(new(_streamPosition, Math.Min(length, _bench.Settings.MaxLength)), "read on", range =>
+        {
+            Expect(range.Length, _files.Buffered.Read(_buffer.Start, range.Length, range.Offset), "read on", range);
+            Model.Check("read on", range.Offset, new(_buffer.Start, range.Length));
+            _streamPosition = range.End;
+        });
+    }
+
     private void ReadMapped() => Locked(Pick(insideOnly: true), "mapped read", range =>
     {
         new ReadOnlySpan<byte>(_bench.Memory + range.Offset, range.Length).CopyTo(new Span<byte>(_buffer.Start, range.Length));

@@ -13,6 +13,7 @@ internal sealed unsafe partial class Worker : IDisposable
     private readonly (string Name, int Weight, Action Run)[] _operations;
     private readonly int _totalWeight;
     private Descriptors _files;
+    private long _streamPosition;
 
     public Worker(Bench bench, int thread)
     {
@@ -28,6 +29,7 @@ internal sealed unsafe partial class Worker : IDisposable
             ("dsync", 4, () => Write(_files.Durable, "O_DSYNC write")),
             ("read", 20, () => Read(_files.Buffered, "read")),
             ("direct", 10, () => Read(_files.Direct, "direct read")),
+            ("stream", 15, ReadNext),
             ("mmap", 8, ReadMapped),
             ("mmap", 8, WriteMapped),
             ("mmap", 3, SyncMapped),
