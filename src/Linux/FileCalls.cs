@@ -34,6 +34,10 @@ public static unsafe class FileCalls
     public static nint CopyRange(int source, long sourceOffset, int destination, long destinationOffset, nint length) =>
         Interop.copy_file_range(source, &sourceOffset, destination, &destinationOffset, length, 0);
 
+    /// <summary>writev(2): writes several pieces of memory, one after the other, in one call.</summary>
+    /// <returns>Bytes written, or -1.</returns>
+    public static nint Write(int fd, iovec* parts, int count) => Interop.writev(fd, parts, count);
+
     /// <summary>The size of a block device in bytes.</summary>
     /// <exception cref="LinuxException">It is none (ENOTTY).</exception>
     public static long BlockDeviceBytes(int fd, string path)

@@ -75,5 +75,8 @@ internal static unsafe partial class Interop
         int source, long* sourceOffset, int destination, long* destinationOffset, nint length, uint flags);
 
     [LibraryImport("libc", SetLastError = true)]
+    internal static partial nint writev(int fd, iovec* vectors, int count);
+
+    [LibraryImport("libc", SetLastError = true)]
     internal static partial int prctl(int option, nint argument2, nint argument3, nint argument4, nint argument5);
 }

@@ -26,6 +26,8 @@ internal sealed class Daemon
     private readonly NbdConnectionPool _pool;
     private readonly FuseMount _mount;
     private readonly FuseSession _session;
+    private readonly ExportFile _file;
+    private readonly BlockMemory? _blocks;
 
     private Daemon(
         Invocation invocation,
@@ -33,9 +35,12 @@ internal sealed class Daemon
         StopSignals signals,
         NbdConnectionPool pool,
         FuseMount mount,
-        FuseSession session)
+        FuseSession session,
+        ExportFile file,
+        BlockMemory? blocks)
     {
         (_invocation, _log, _signals, _pool, _mount, _session) = (invocation, log, signals, pool, mount, session);
+        (_file, _blocks) = (file, blocks);
     }
 
     /// <summary>Serves the export until it is unmounted or a signal comes.</summary>
@@ -45,19 +50,28 @@ internal sealed class Daemon
         using StopSignals signals = new();
         MountTarget target = MountTarget.Resolve(invocation.Mountpoint, log.Write);
         using PidFile? pidFile = invocation.PidFile is string path ? PidFile.Prepare(path) : null;
-        using NbdConnectionPool? pool = Connect(invocation, signals);
+        using RingSet? rings = RequestTransports.MakeRings(invocation, log);
+        using NbdConnectionPool? pool = Connect(invocation, rings, signals);
         if (pool is null)
         {
             return 0;
         }
 
         log.Verbose(Describe(pool));
-        pool.ConnectionLost = new LossReport(log).Tell;
         ExportFileOptions options = FileOptions(invocation, pool, target);
-        ExportFileSystem fileSystem = new(new ExportFile(pool, options, log.Write), options);
+        BlockMemory? blocks = invocation.ReadAheadBytes > 0 ? new BlockMemory(2 * invocation.ReadAheadBytes) : null;
+        ExportFile file = new(pool, options, log.Write, blocks);
+        LossReport losses = new(log);
+        pool.ConnectionLost = reason =>
+        {
+            file.ForgetReadAhead();
+            losses.Tell(reason);
+        };
+        ExportFileSystem fileSystem = new(file, options);
         using FuseMount mount = FuseMount.Create(target.Mountpoint, MountOptions(invocation, pool, options));
-        using FuseSession session = new(mount, fileSystem, SessionOptions(invocation, log));
-        return new Daemon(invocation, log, signals, pool, mount, session).Serve(target, pidFile);
+        using FuseSession session = new(
+            mount, fileSystem, SessionOptions(invocation, pool.UsesRings ? rings : null, log));
+        return new Daemon(invocation, log, signals, pool, mount, session, file, blocks).Serve(target, pidFile);
     }
 
     private int Serve(MountTarget target, PidFile? pidFile)
@@ -66,6 +80,7 @@ internal sealed class Daemon
         {
             _session.Initialize();
             _session.Start();
+            TellTransport();
             if (_mount.TrySetReadAhead(ReadAheadKibibytes))
             {
                 _log.Verbose($"the kernel reads ahead {ReadAheadKibibytes} KiB");
@@ -83,6 +98,18 @@ internal sealed class Daemon
         _log.Verbose($"{target.FilePath} is ready");
         _ = WaitHandle.WaitAny([_signals.Received, _session.Ended]);
         return Stop();
+    }
+
+    private void TellTransport()
+    {
+        if (_session.IsUring)
+        {
+            _log.Verbose($"requests come through {_session.Transport}");
+        }
+        else if (_session.UringRefusal is string reason)
+        {
+            RequestTransports.Refuse(_invocation.Transport == RequestTransport.Uring, _log, reason);
+        }
     }
 
     private int Stop()
@@ -160,14 +187,16 @@ internal sealed class Daemon
     private void WriteStatistics() => _log.Write(
         $"statistics: requests={_session.RequestsServed} allocated_bytes={GC.GetTotalAllocatedBytes()} "
         + $"in_flight={_session.InFlight} request_objects={_session.RequestsAllocated} "
-        + $"connections={_pool.ConnectionCount} commands_in_flight={_pool.InFlight}");
+        + $"connections={_pool.ConnectionCount} commands_in_flight={_pool.InFlight} "
+        + $"transport={(_session.IsUring ? "uring" : "device")} "
+        + $"reads_answered_ahead={_file.ReadsAnsweredAhead} read_ahead_bytes={_blocks?.TouchedBytes ?? 0}");
 
-    private static NbdConnectionPool? Connect(Invocation invocation, StopSignals signals)
+    private static NbdConnectionPool? Connect(Invocation invocation, RingSet? rings, StopSignals signals)
     {
         try
         {
             return NbdConnectionPool.Connect(
-                invocation.Endpoint, invocation.ExportName, invocation.Client, signals.Token);
+                invocation.Endpoint, invocation.ExportName, invocation.Client with { Rings = rings }, signals.Token);
         }
         catch (OperationCanceledException)
         {
@@ -223,10 +252,11 @@ internal sealed class Daemon
             Flags = invocation.Fuse.MountFlags,
         };
 
-    private static FuseSessionOptions SessionOptions(Invocation invocation, Log log) => new()
+    private static FuseSessionOptions SessionOptions(Invocation invocation, RingSet? rings, Log log) => new()
     {
         Workers = invocation.SingleThreaded ? 1 : invocation.Fuse.Workers,
         CloneDevice = invocation.Fuse.CloneDevice,
+        Rings = rings,
         Trace = invocation.Debug || invocation.Fuse.Debug ? log.Write : null,
         Warn = log.Write,
     };

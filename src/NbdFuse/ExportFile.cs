@@ -21,11 +21,14 @@ internal sealed unsafe partial class ExportFile
     private readonly uint _maximumWrite;
     private readonly CommandSeries _series;
     private readonly FileAttributesInMemory _attributes;
+    private readonly ReadAhead? _readAhead;
 
     /// <param name="pool">The export. Its completions may come until it is closed.</param>
     /// <param name="options">How it looks.</param>
     /// <param name="warn">Told what users should know, rarely.</param>
-    internal ExportFile(NbdConnectionPool pool, ExportFileOptions options, Action<string> warn)
+    /// <param name="readAhead">Memory to read ahead into, perhaps shared with other exports; null: no read-ahead.</param>
+    internal ExportFile(
+        NbdConnectionPool pool, ExportFileOptions options, Action<string> warn, BlockMemory? readAhead = null)
     {
         _pool = pool;
         _options = options;
@@ -37,6 +40,7 @@ internal sealed unsafe partial class ExportFile
         _series = new CommandSeries(pool);
         uint mode = (options.ReadOnly ? 0x124u : 0x1b6u) & ~options.Umask;
         _attributes = new FileAttributesInMemory((uint)LibC.S_IFREG | mode, options.UserId, options.GroupId);
+        _readAhead = readAhead is null ? null : CreateReadAhead(readAhead);
     }
 
     /// <summary>Bytes.</summary>
@@ -53,6 +57,11 @@ internal sealed unsafe partial class ExportFile
         }
         else
         {
+            if (!_options.KeepCache)
+            {
+                ForgetReadAhead();
+            }
+
             request.ReplyOpen(0, OpenFlags());
         }
     }
@@ -106,6 +115,6 @@ internal sealed unsafe partial class ExportFile
 
         // Without KeepCache the kernel drops cached pages at open, and waits, unkillably, for those that a READ
         // is about to fill: so never while a command may be held up by the server.
-        return _options.KeepCache || _pool.InFlight > 0 ? FuseOpenFlags.KeepCache : FuseOpenFlags.None;
+        return _options.KeepCache || _pool.InFlight > (_readAhead?.UnawaitedCommands ?? 0) ? FuseOpenFlags.KeepCache : FuseOpenFlags.None;
     }
 }

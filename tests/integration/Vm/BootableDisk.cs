@@ -9,7 +9,7 @@ internal sealed class BootableDisk(TestDirectory folder)
     public const long SizeBytes = 128L << 20;
 
     private const int FirstSector = 2048;
-    private const int BootSectors = 120 << 11;
+    private const int BootSectors = 64 << 11;
     private const string MasterBootRecord = "/usr/lib/SYSLINUX/mbr.bin";
 
     private const string Init =
