@@ -30,6 +30,11 @@ public static unsafe class FileCalls
         return Interop.preadv2(fd, &vector, 1, offset, Interop.RWF_NOWAIT);
     }
 
+    /// <summary>copy_file_range(2).</summary>
+    /// <returns>Bytes copied, perhaps fewer than asked for; -1 and errno.</returns>
+    public static nint CopyRange(int source, long sourceOffset, int destination, long destinationOffset, nint length) =>
+        Interop.copy_file_range(source, &sourceOffset, destination, &destinationOffset, length, 0);
+
     /// <summary>writev(2): writes several pieces of memory, one after the other, in one call.</summary>
     /// <returns>Bytes written, or -1.</returns>
     public static nint Write(int fd, iovec* parts, int count) => Interop.writev(fd, parts, count);
