@@ -84,6 +84,11 @@ public sealed unsafe class NbdConnectionPool : IDisposable
     public static NbdConnectionPool Connect(
         NbdEndpoint endpoint, string exportName, NbdClientOptions options, CancellationToken cancellationToken)
     {
+        if (options.Tls.Policy != NbdTlsPolicy.Disable)
+        {
+            throw new NbdException($"{endpoint}: TLS is not supported yet", Errno.EOPNOTSUPP);
+        }
+
         CaptiveServer? captive = CaptiveServer.Start(endpoint);
         NbdConnectionPool? pool = null;
         try
