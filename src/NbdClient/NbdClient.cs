@@ -38,6 +38,9 @@ public sealed partial class NbdClient : IAsyncDisposable
     /// <summary>The server, as it was named when connecting.</summary>
     public NbdEndpoint Endpoint => _pool.Endpoint;
 
+    /// <summary>Whether the connections use TLS.</summary>
+    public bool IsEncrypted => _pool.IsEncrypted;
+
     /// <summary>Number of connections that were opened.</summary>
     public int ConnectionCount => _pool.ConnectionCount;
 
@@ -145,7 +148,7 @@ public sealed partial class NbdClient : IAsyncDisposable
             : $"{NameOf(type)} of {length} bytes at offset {offset}";
         NbdException? cause = errno == Errno.EIO ? Volatile.Read(ref _lost) : null;
         string reason = cause is null ? LinuxException.Describe(errno) : $"connection lost: {cause.Message}";
-        return new NbdException($"{what} on {Endpoint.FormatUri(Export.Name)}: {reason}", errno, cause);
+        return new NbdException($"{what} on {Endpoint.FormatUri(Export.Name, IsEncrypted)}: {reason}", errno, cause);
     }
 
     /// <summary>Called once for each operation that was taken, when the wire has let go of it.</summary>

@@ -32,6 +32,7 @@ public sealed unsafe class NbdConnectionPool : IDisposable
     private NbdConnectionPool(NbdEndpoint endpoint, CaptiveServer? captive, NegotiatedConnection first, int connections)
     {
         (Endpoint, _captive, Export) = (endpoint, captive, first.Export);
+        IsEncrypted = first.Tls is not null;
         _connections = new NbdConnection[connections];
     }
 
@@ -43,6 +44,9 @@ public sealed unsafe class NbdConnectionPool : IDisposable
 
     /// <summary>What the server said about the export.</summary>
     public NbdExport Export { get; }
+
+    /// <summary>Whether the connections use TLS.</summary>
+    public bool IsEncrypted { get; }
 
     /// <summary>Number of connections that were opened.</summary>
     public int ConnectionCount => _connections.Length;
@@ -84,11 +88,7 @@ public sealed unsafe class NbdConnectionPool : IDisposable
     public static NbdConnectionPool Connect(
         NbdEndpoint endpoint, string exportName, NbdClientOptions options, CancellationToken cancellationToken)
     {
-        if (options.Tls.Policy != NbdTlsPolicy.Disable)
-        {
-            throw new NbdException($"{endpoint}: TLS is not supported yet", Errno.EOPNOTSUPP);
-        }
-
+        using TlsCredentials? tls = TlsCredentials.Read(options.Tls, endpoint);
         CaptiveServer? captive = CaptiveServer.Start(endpoint);
         NbdConnectionPool? pool = null;
         try
@@ -117,7 +117,7 @@ public sealed unsafe class NbdConnectionPool : IDisposable
                 try
                 {
                     return (opened, NbdHandshake.Run(
-                        opened, exportName, endpoint.Describe(), deadline, cancellationToken));
+                        opened, exportName, endpoint.Describe(), deadline, cancellationToken, tls));
                 }
                 catch
                 {
@@ -331,17 +331,18 @@ public sealed unsafe class NbdConnectionPool : IDisposable
 
     private void Add(int index, SafeFd socket, NegotiatedConnection negotiated)
     {
-        if (negotiated.Export != Export)
+        if (negotiated.Export != Export || negotiated.Tls is not null != IsEncrypted)
         {
+            negotiated.Tls?.Dispose();
             socket.Dispose();
             throw new NbdException(
                 $"{Endpoint}: connection {index + 1} found another export than the first one "
-                + $"({negotiated.Export.SizeBytes} instead of {Export.SizeBytes} bytes, or other flags); "
+                + $"({negotiated.Export.SizeBytes} instead of {Export.SizeBytes} bytes, or other flags, or TLS on only one); "
                 + "use one connection (-C 1)",
                 Errno.EIO);
         }
 
-        _connections[index] = new NbdConnection(new SocketTransport(socket), negotiated, Endpoint.Describe(), OnEnded)
+        _connections[index] = new NbdConnection(negotiated.OpenTransport(socket), negotiated, Endpoint.Describe(), OnEnded)
         {
             FlushFailed = () => Volatile.Write(ref _flushed, NotFlushed),
         };

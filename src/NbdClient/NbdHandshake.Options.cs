@@ -238,6 +238,12 @@ internal sealed partial class NbdHandshake
 
     private NbdException Refusal(NbdOptionReplyType type, string serverText)
     {
+        string saying = serverText.Length == 0 ? "" : $" (the server says: {serverText})";
+        if (type == NbdOptionReplyType.ErrorTlsRequired)
+        {
+            return TlsRequired(saying);
+        }
+
         (string what, Errno errno) = type switch
         {
             NbdOptionReplyType.ErrorUnknown => ($"no export named {QuotedName()}", Errno.ENOENT),
@@ -248,8 +254,6 @@ internal sealed partial class NbdHandshake
                 ($"the server calls our request for {ExportInWords()} invalid", Errno.EINVAL),
             NbdOptionReplyType.ErrorTooBig =>
                 ($"our request for {ExportInWords()} is too long for the server", Errno.ENAMETOOLONG),
-            NbdOptionReplyType.ErrorTlsRequired =>
-                ($"the server requires TLS for {ExportInWords()}, which is not supported yet", Errno.EOPNOTSUPP),
             NbdOptionReplyType.ErrorShutdown => ("the server is shutting down", Errno.ESHUTDOWN),
             NbdOptionReplyType.ErrorBlockSizeRequired =>
                 ("the server requires clients that ask for block sizes, and says that we did not", Errno.EPROTO),
@@ -257,7 +261,6 @@ internal sealed partial class NbdHandshake
                 ("the server requires extended headers, which are not supported yet", Errno.EOPNOTSUPP),
             _ => ($"the server refused {ExportInWords()} with the unknown error 0x{(uint)type:x8}", Errno.EIO),
         };
-        string saying = serverText.Length == 0 ? "" : $" (the server says: {serverText})";
         string exports = type == NbdOptionReplyType.ErrorUnknown ? $"; {ListExportsInWords()}" : "";
         return new NbdException($"{_peer}: {what}{saying}{exports}", errno);
     }
@@ -271,6 +274,7 @@ internal sealed partial class NbdHandshake
         NbdOption.StructuredReply => "NBD_OPT_STRUCTURED_REPLY",
         NbdOption.Go => "NBD_OPT_GO",
         NbdOption.List => "NBD_OPT_LIST",
+        NbdOption.StartTls => "NBD_OPT_STARTTLS",
         _ => $"option {(uint)option}",
     };
 }

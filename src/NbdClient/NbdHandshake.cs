@@ -19,9 +19,10 @@ internal sealed partial class NbdHandshake
     // Whether an option may be sent now: fixed newstyle, and the last option was answered to its end.
     private bool _mayHaggle;
 
-    private NbdHandshake(HandshakeChannel channel, string exportName, string peer)
+    private NbdHandshake(HandshakeChannel channel, string exportName, string peer, TlsCredentials? tls)
     {
         _channel = channel;
+        _tls = tls;
         _peer = peer;
         _exportName = exportName;
         _exportNameUtf8 = EncodeExportName(exportName);
@@ -36,9 +37,10 @@ internal sealed partial class NbdHandshake
     /// <param name="peerDescription">Begins the messages of exceptions.</param>
     /// <param name="deadline">For all of it.</param>
     /// <param name="cancellationToken">Ends it at once.</param>
+    /// <param name="tls">For TLS; null: none.</param>
     /// <exception cref="NbdException">
     /// The server refused (ENOENT: no such export; EOPNOTSUPP: it needs what is not supported; EACCES, EINVAL,
-    /// ESHUTDOWN), went away (ECONNRESET), was silent (ETIMEDOUT) or broke the protocol (EPROTO).
+    /// ESHUTDOWN), is not to be trusted (EACCES), went away (ECONNRESET), was silent (ETIMEDOUT) or broke the protocol (EPROTO).
     /// </exception>
     /// <exception cref="OperationCanceledException">The token was cancelled.</exception>
     internal static NegotiatedConnection Run(
@@ -46,16 +48,17 @@ internal sealed partial class NbdHandshake
         string exportName,
         string peerDescription,
         Deadline deadline,
-        CancellationToken cancellationToken)
+        CancellationToken cancellationToken,
+        TlsCredentials? tls = null)
     {
         using HandshakeChannel channel = new(socket, peerDescription, deadline, cancellationToken);
-        NbdHandshake handshake = new(channel, exportName, peerDescription);
+        NbdHandshake handshake = new(channel, exportName, peerDescription, tls);
         bool agreed = false;
         try
         {
             NegotiatedConnection connection = handshake.Greet();
             agreed = true;
-            return connection;
+            return connection with { Tls = channel.TakeTls() };
         }
         finally
         {
@@ -106,6 +109,11 @@ internal sealed partial class NbdHandshake
 
     private NegotiatedConnection GreetOldstyle()
     {
+        if (RequiresTls)
+        {
+            throw NoTls("the server speaks the oldstyle protocol, which has none");
+        }
+
         Span<byte> rest = stackalloc byte[NbdGreeting.OldstyleBytes];
         _channel.Receive(rest);
         NbdExportInfo info = NbdGreeting.DecodeOldstyle(rest, out ushort globalFlags);
@@ -139,10 +147,20 @@ internal sealed partial class NbdHandshake
         bool zeroes = !flags.HasFlag(NbdHandshakeFlags.NoZeroes);
         if (!flags.HasFlag(NbdHandshakeFlags.FixedNewstyle))
         {
+            if (RequiresTls)
+            {
+                throw NoTls("the server does not speak the fixed newstyle protocol, without which there is none");
+            }
+
             return new NegotiatedConnection(EnterByExportName(zeroes, false), StructuredReplies: false);
         }
 
         _mayHaggle = true;
+        if (_tls is not null)
+        {
+            StartTls(_tls);
+        }
+
         bool structuredReplies = RequestStructuredReplies();
         NbdExport export = Go(structuredReplies) ?? EnterByExportName(zeroes, structuredReplies);
         return new NegotiatedConnection(export, structuredReplies);

@@ -57,19 +57,23 @@ internal static class CommandLine
             throw new UsageException("no MOUNTPOINT given (try 'nbdfuse --help')");
         }
 
-        (NbdEndpoint endpoint, string? exportName) = SourceArguments.Parse(operands.Skip(1).ToList(), warn);
+        (NbdEndpoint endpoint, NbdUri? uri) = SourceArguments.Parse(operands.Skip(1).ToList(), warn);
         string? exportOption = parsed.GetValue(s_export);
-        if (exportName is not null && exportOption is not null)
+        if (uri is not null && exportOption is not null)
         {
             throw new UsageException("--export is for sources without a URI: write the name into the URI instead");
         }
 
-        NbdClientOptions client = new() { Connections = parsed.GetValue(s_connections) };
+        NbdClientOptions client = new()
+        {
+            Connections = parsed.GetValue(s_connections),
+            Tls = TlsArguments.Read(parsed, uri),
+        };
         return new Invocation
         {
             Mountpoint = operands[0],
             Endpoint = endpoint,
-            ExportName = exportName ?? exportOption ?? "",
+            ExportName = uri?.ExportName ?? exportOption ?? "",
             Client = parsed.GetValue(s_connectTimeout) is int seconds
                 ? client with { ConnectTimeout = TimeSpan.FromSeconds(seconds) }
                 : client,
@@ -104,11 +108,16 @@ internal static class CommandLine
             : null;
     }
 
-    private static Command Root() => new("nbdfuse")
+    private static Command Root()
     {
-        s_connections, s_connectTimeout, s_debug, s_export, s_fuseHelp, s_fuseOption, s_help, s_longOptions,
-        s_pidFile, s_readOnly, s_shortOptions, s_singleThreaded, s_verbose, s_version,
-    };
+        Command root = new("nbdfuse")
+        {
+            s_connections, s_connectTimeout, s_debug, s_export, s_fuseHelp, s_fuseOption, s_help, s_longOptions,
+            s_pidFile, s_readOnly, s_shortOptions, s_singleThreaded, s_verbose, s_version,
+        };
+        TlsArguments.AddTo(root);
+        return root;
+    }
 
     private static Option<bool> Flag(OptionForm form) => new(form.Names[0], form.Names[1..]);
 

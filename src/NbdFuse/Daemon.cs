@@ -214,7 +214,7 @@ internal sealed class Daemon
     private static FuseMountOptions MountOptions(
         Invocation invocation, NbdConnectionPool pool, ExportFileOptions options) => new()
         {
-            Source = invocation.Fuse.Source ?? pool.Endpoint.FormatUri(pool.Export.Name),
+            Source = invocation.Fuse.Source ?? pool.Endpoint.FormatUri(pool.Export.Name, pool.IsEncrypted),
             Subtype = invocation.Fuse.Subtype,
             ReadOnly = options.ReadOnly,
             AllowOther = invocation.Fuse.AllowOther,
