@@ -27,6 +27,7 @@ ROUNDS = int(os.environ.get("ROUNDS") or 5)
 SECONDS = int(os.environ.get("SECONDS") or 1)
 SIZE_MIB = 512
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+URING = Path("/sys/module/fuse/parameters/enable_uring")
 OURS = Path(os.environ.get("NBDFUSE_BIN") or ROOT / "out/nbdfuse")
 
 
@@ -41,6 +42,7 @@ class Row:
     fio: list
     direct_fio: list = field(default_factory=list)
     drop_caches: bool = False
+    uring_target: float = 0
 
 
 DIRECT = ["--direct=1", "--ioengine=libaio"]
@@ -48,10 +50,12 @@ ONE_BY_ONE = ["--direct=1", "--ioengine=psync"]
 BUFFERED = ["--direct=0", "--ioengine=psync"]
 
 ROWS = [
-    Row("rread32", "4 KiB random read, depth 32", "IOPS", 2.5, [*DIRECT, "--rw=randread", "--bs=4k", "--iodepth=32"]),
-    Row("rwrite32", "4 KiB random write, depth 32", "IOPS", 2.3, [*DIRECT, "--rw=randwrite", "--bs=4k", "--iodepth=32"]),
-    Row("rread1", "4 KiB random read, depth 1", "IOPS", 1.2, [*ONE_BY_ONE, "--rw=randread", "--bs=4k"]),
-    Row("rwrite1", "4 KiB random write, depth 1", "IOPS", 1.05, [*ONE_BY_ONE, "--rw=randwrite", "--bs=4k"]),
+    Row("rread32", "4 KiB random read, depth 32", "IOPS", 2.5, [*DIRECT, "--rw=randread", "--bs=4k", "--iodepth=32"],
+        uring_target=4.0),
+    Row("rwrite32", "4 KiB random write, depth 32", "IOPS", 2.3, [*DIRECT, "--rw=randwrite", "--bs=4k", "--iodepth=32"],
+        uring_target=2.5),
+    Row("rread1", "4 KiB random read, depth 1", "IOPS", 1.2, [*ONE_BY_ONE, "--rw=randread", "--bs=4k"], uring_target=1.75),
+    Row("rwrite1", "4 KiB random write, depth 1", "IOPS", 1.05, [*ONE_BY_ONE, "--rw=randwrite", "--bs=4k"], uring_target=1.6),
     Row("dread", "1 MiB direct read, depth 4", "MB/s", 1.0, [*DIRECT, "--rw=read", "--bs=1M", "--iodepth=4"]),
     Row("dwrite", "1 MiB direct write, depth 4", "MB/s", 1.0, [*DIRECT, "--rw=write", "--bs=1M", "--iodepth=4"]),
     Row("sread", "1 MiB buffered sequential read", "MB/s", 1.8, [*BUFFERED, "--rw=read", "--bs=1M"],
@@ -86,6 +90,8 @@ class Server:
 class Peer:
     """A program that shows the server's export as a file. This one has the C nbdfuse's command line."""
 
+    options = []
+
     def __init__(self, name, program, folder):
         self.name = name
         self.program = program
@@ -98,7 +104,7 @@ class Peer:
         self.server = Server(folder)
 
     def command(self):
-        return [self.program, self.file, "--unix", self.server.socket]
+        return [self.program, *self.options, self.file, "--unix", self.server.socket]
 
     def start(self):
         """Returns how many seconds it took until the first block could be read."""
@@ -143,6 +149,18 @@ class Peer:
     def end(self):
         self.stop()
         self.server.stop()
+
+
+class DevicePeer(Peer):
+    """Ours, with its requests through /dev/fuse."""
+
+    options = ["--transport=device"]
+
+
+class UringPeer(Peer):
+    """Ours, with its requests through io_uring."""
+
+    options = ["--transport=uring"]
 
 
 class QemuPeer(Peer):
@@ -202,7 +220,11 @@ def find_peers(folder):
             break
     if shutil.which("qemu-storage-daemon"):
         peers.append(("qsd", QemuPeer, "qemu-storage-daemon"))
-    peers.append(("ours", Peer, OURS))
+    peers.append(("ours", DevicePeer, OURS))
+    if URING.exists() and URING.read_text().startswith("Y"):
+        peers.append(("ours-uring", UringPeer, OURS))
+    else:
+        print(f"bench: without FUSE over io_uring (as root: echo Y >{URING})", file=sys.stderr)
     peers.append(("direct", NoFuse, "fio"))
     chosen = os.environ.get("PEERS", "")
     return [kind(name, program, folder / name) for name, kind, program in peers if not chosen or name in chosen.split(",")]
@@ -256,7 +278,7 @@ class Table:
 
     def __init__(self, peers):
         self.peers = peers
-        print(f"{'':34}{'':6}" + "".join(f"{peer.name:>20}" for peer in peers) + f"{'target':>10}")
+        print(f"{'':34}{'':6}" + "".join(f"{peer.name:>20}" for peer in peers) + f"{'target':>22}")
 
     def line(self, title, unit, values, target="", digits=0):
         base = values.get("c-nbdfuse")
@@ -267,7 +289,7 @@ class Table:
             if own and base and peer.name != "c-nbdfuse":
                 text += f" ({median_ratio(own, base):.2f}x)"
             cells.append(f"{text:>20}")
-        print(f"{title:34}{unit:>5} " + "".join(cells) + f"{target:>10}", flush=True)
+        print(f"{title:34}{unit:>5} " + "".join(cells) + f"{target:>22}", flush=True)
 
 
 def main():
@@ -313,16 +335,17 @@ def measure(peers, rows):
           "(and the median of the rounds' ratios to the C nbdfuse)\n")
     table = Table(peers)
     for row in rows:
-        table.line(row.title, row.unit, figures[row.name], f">= {row.target}x")
-    table.line("daemon's CPU for 1 GB in 4 KiB", "s", cpu, "<= 0.4x", digits=2)
+        uring = f", uring {row.uring_target}x" if row.uring_target else ""
+        table.line(row.title, row.unit, figures[row.name], f">= {row.target}x{uring}")
+    table.line("daemon's CPU for 1 GB in 4 KiB", "s", cpu, "<= 0.4x, uring 0.15x", digits=2)
     table.line("start until usable", "ms", start, "<= 1.5x", digits=1)
     table.line("resident memory after start", "MiB", memory, "<= 40 MB", digits=1)
 
     for peer in daemons:
-        if peer.name == "ours" and is_ours(peer.program):
+        if peer.program == OURS and is_ours(peer.program):
             allocated = allocated_per_request(peer)
             text = "no statistics" if allocated is None else f"{allocated:.3f} bytes (target: 0)"
-            print(f"allocated for each request in steady state: {text}")
+            print(f"{peer.name}: allocated for each request in steady state: {text}")
 
 
 if __name__ == "__main__":

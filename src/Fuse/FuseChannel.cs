@@ -14,4 +14,16 @@ internal abstract unsafe class FuseChannel
     /// </summary>
     /// <returns>ENOENT when nobody waits for that reply any more.</returns>
     internal abstract Errno Send(byte* frame, uint length);
+
+    /// <summary>
+    /// Sends an error in the place of the reply, while the file system may still use the request's memory. Otherwise
+    /// as <see cref="Send"/>.
+    /// </summary>
+    internal virtual Errno SendInstead(byte* frame, uint length) => Send(frame, length);
+
+    /// <summary>
+    /// The request object of an answered request stays with the channel, for its next request. Not after
+    /// <see cref="SendInstead"/>.
+    /// </summary>
+    internal virtual bool KeepsRequests => false;
 }

@@ -20,6 +20,14 @@ internal sealed unsafe class FuseReplySender
         return Send(channel, (byte*)&header, FuseOutHeader.SizeBytes, 0);
     }
 
+    /// <summary>Answers a request that the file system is not done with.</summary>
+    internal void SendInstead(FuseChannel channel, ulong unique, Errno error)
+    {
+        FuseOutHeader header = new() { Length = FuseOutHeader.SizeBytes, Error = -(int)error, Unique = unique };
+        _trace?.Invoke($"reply {unique}: {error}, before the file system's");
+        Check(channel.SendInstead((byte*)&header, FuseOutHeader.SizeBytes), FuseOutHeader.SizeBytes, 0);
+    }
+
     /// <param name="channel">Where the request was read.</param>
     /// <param name="frame">A complete reply.</param>
     /// <param name="length">Its length in bytes.</param>
@@ -34,7 +42,12 @@ internal sealed unsafe class FuseReplySender
         }
 
         Errno error = channel.Send(frame, length);
+        Check(error, length, opcode);
+        return error;
+    }
 
+    private void Check(Errno error, uint length, FuseOpcode opcode)
+    {
         // ENOENT: the requester is gone, or the connection is; both are normal.
         if (error is not (Errno.None or Errno.ENOENT or Errno.ENODEV or Errno.ECONNABORTED))
         {
@@ -42,7 +55,5 @@ internal sealed unsafe class FuseReplySender
                 $"reply {error}",
                 $"the kernel did not take a reply of {length} bytes to {opcode}: {LinuxException.Describe(error)}");
         }
-
-        return error;
     }
 }

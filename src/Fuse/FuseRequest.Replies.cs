@@ -122,16 +122,20 @@ public sealed unsafe partial class FuseRequest
             throw new InvalidOperationException($"{Opcode} was answered twice");
         }
 
-        if (Interlocked.CompareExchange(ref _pending, 0, unique) == unique)
+        FuseChannel channel = _channel;
+        bool isOurs = Interlocked.CompareExchange(ref _pending, 0, unique) == unique;
+        if (isOurs)
         {
             int error = Unsafe.ReadUnaligned<FuseOutHeader>(frame).Error;
             Unsafe.WriteUnaligned(
                 frame,
                 new FuseOutHeader { Length = HeaderBytes + bodyBytes, Error = error, Unique = unique });
-            _ = _pool.Replies.Send(_channel, frame, HeaderBytes + bodyBytes, Opcode);
+            _ = _pool.Replies.Send(channel, frame, HeaderBytes + bodyBytes, Opcode);
         }
 
-        if (Interlocked.CompareExchange(ref _taken, 0, unique) == unique)
+        // A channel that keeps the object may have begun the next request with it already: then nothing is swapped.
+        bool isFree = Interlocked.CompareExchange(ref _taken, 0, unique) == unique;
+        if (isFree && !(isOurs && channel.KeepsRequests))
         {
             _pool.Return(this);
         }

@@ -13,7 +13,7 @@ internal sealed partial class NbdHandshake
     /// <summary>Asks for TLS and starts it. Without the server's consent this is the end, or the rest is not encrypted.</summary>
     private void StartTls(TlsCredentials credentials)
     {
-        SendOption(NbdOption.StartTls, NbdOptionRequest.Encode(_buffer, NbdOption.StartTls));
+        SendOption(NbdOption.StartTls, _buffer.AsSpan(0, NbdOptionRequest.Encode(_buffer, NbdOption.StartTls)));
         NbdOptionReply reply = ReceiveReply(NbdOption.StartTls);
         if (reply.IsError)
         {
@@ -43,10 +43,10 @@ internal sealed partial class NbdHandshake
         + "the server, or connect without it (nbd in place of nbds in the URI)",
         Errno.EOPNOTSUPP);
 
-    private NbdException TlsRequired(string saying) => _channel.IsEncrypted
-        ? Violation($"it says that {ExportInWords()} requires TLS, which is in use{saying}")
+    private NbdException TlsRequired(string subject, string saying) => _channel.IsEncrypted
+        ? Violation($"it says that {subject} requires TLS, which is in use{saying}")
         : new NbdException(
-            $"{_peer}: the server requires TLS for {ExportInWords()}{saying}; connect with TLS (nbds in place of nbd "
+            $"{_peer}: the server requires TLS for {subject}{saying}; connect with TLS (nbds in place of nbd "
             + "in the URI, --tls=require without a URI)",
             Errno.EOPNOTSUPP);
 }

@@ -26,6 +26,7 @@ internal static class CommandLine
     private static readonly Option<bool> s_readOnly = Flag(OptionTable.ReadOnly);
     private static readonly Option<bool> s_shortOptions = Flag(OptionTable.ShortOptions);
     private static readonly Option<bool> s_singleThreaded = Flag(OptionTable.SingleThreaded);
+    private static readonly Option<string?> s_transport = Text(OptionTable.Transport);
     private static readonly Option<bool> s_verbose = Flag(OptionTable.Verbose);
     private static readonly Option<bool> s_version = Flag(OptionTable.Version);
 
@@ -78,6 +79,7 @@ internal static class CommandLine
                 ? client with { ConnectTimeout = TimeSpan.FromSeconds(seconds) }
                 : client,
             Fuse = FuseOptions.Parse(parsed.GetValue(s_fuseOption) ?? []),
+            Transport = Transport(parsed.GetValue(s_transport)),
             PidFile = parsed.GetValue(s_pidFile),
             ReadOnly = parsed.GetValue(s_readOnly),
             SingleThreaded = parsed.GetValue(s_singleThreaded),
@@ -113,11 +115,19 @@ internal static class CommandLine
         Command root = new("nbdfuse")
         {
             s_connections, s_connectTimeout, s_debug, s_export, s_fuseHelp, s_fuseOption, s_help, s_longOptions,
-            s_pidFile, s_readOnly, s_shortOptions, s_singleThreaded, s_verbose, s_version,
+            s_pidFile, s_readOnly, s_shortOptions, s_singleThreaded, s_transport, s_verbose, s_version,
         };
         TlsArguments.AddTo(root);
         return root;
     }
+
+    private static RequestTransport Transport(string? text) => text switch
+    {
+        null or "auto" => RequestTransport.Auto,
+        "device" => RequestTransport.Device,
+        "uring" => RequestTransport.Uring,
+        _ => throw new UsageException($"{OptionTable.Transport.Names[0]} must be auto, device or uring, not '{text}'"),
+    };
 
     private static Option<bool> Flag(OptionForm form) => new(form.Names[0], form.Names[1..]);
 

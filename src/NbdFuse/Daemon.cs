@@ -45,7 +45,8 @@ internal sealed class Daemon
         using StopSignals signals = new();
         MountTarget target = MountTarget.Resolve(invocation.Mountpoint, log.Write);
         using PidFile? pidFile = invocation.PidFile is string path ? PidFile.Prepare(path) : null;
-        using NbdConnectionPool? pool = Connect(invocation, signals);
+        using RingSet? rings = RequestTransports.MakeRings(invocation, log);
+        using NbdConnectionPool? pool = Connect(invocation, rings, signals);
         if (pool is null)
         {
             return 0;
@@ -54,9 +55,10 @@ internal sealed class Daemon
         log.Verbose(Describe(pool));
         pool.ConnectionLost = new LossReport(log).Tell;
         ExportFileOptions options = FileOptions(invocation, pool, target);
-        ExportFileSystem fileSystem = new(pool, options, log.Write);
+        ExportFileSystem fileSystem = new(new ExportFile(pool, options, log.Write), options);
         using FuseMount mount = FuseMount.Create(target.Mountpoint, MountOptions(invocation, pool, options));
-        using FuseSession session = new(mount, fileSystem, SessionOptions(invocation, log));
+        using FuseSession session = new(
+            mount, fileSystem, SessionOptions(invocation, pool.UsesRings ? rings : null, log));
         return new Daemon(invocation, log, signals, pool, mount, session).Serve(target, pidFile);
     }
 
@@ -66,6 +68,7 @@ internal sealed class Daemon
         {
             _session.Initialize();
             _session.Start();
+            TellTransport();
             if (_mount.TrySetReadAhead(ReadAheadKibibytes))
             {
                 _log.Verbose($"the kernel reads ahead {ReadAheadKibibytes} KiB");
@@ -83,6 +86,18 @@ internal sealed class Daemon
         _log.Verbose($"{target.FilePath} is ready");
         _ = WaitHandle.WaitAny([_signals.Received, _session.Ended]);
         return Stop();
+    }
+
+    private void TellTransport()
+    {
+        if (_session.IsUring)
+        {
+            _log.Verbose($"requests come through {_session.Transport}");
+        }
+        else if (_session.UringRefusal is string reason)
+        {
+            RequestTransports.Refuse(_invocation.Transport == RequestTransport.Uring, _log, reason);
+        }
     }
 
     private int Stop()
@@ -160,14 +175,15 @@ internal sealed class Daemon
     private void WriteStatistics() => _log.Write(
         $"statistics: requests={_session.RequestsServed} allocated_bytes={GC.GetTotalAllocatedBytes()} "
         + $"in_flight={_session.InFlight} request_objects={_session.RequestsAllocated} "
-        + $"connections={_pool.ConnectionCount} commands_in_flight={_pool.InFlight}");
+        + $"connections={_pool.ConnectionCount} commands_in_flight={_pool.InFlight} "
+        + $"transport={(_session.IsUring ? "uring" : "device")}");
 
-    private static NbdConnectionPool? Connect(Invocation invocation, StopSignals signals)
+    private static NbdConnectionPool? Connect(Invocation invocation, RingSet? rings, StopSignals signals)
     {
         try
         {
             return NbdConnectionPool.Connect(
-                invocation.Endpoint, invocation.ExportName, invocation.Client, signals.Token);
+                invocation.Endpoint, invocation.ExportName, invocation.Client with { Rings = rings }, signals.Token);
         }
         catch (OperationCanceledException)
         {
@@ -223,10 +239,11 @@ internal sealed class Daemon
             Flags = invocation.Fuse.MountFlags,
         };
 
-    private static FuseSessionOptions SessionOptions(Invocation invocation, Log log) => new()
+    private static FuseSessionOptions SessionOptions(Invocation invocation, RingSet? rings, Log log) => new()
     {
         Workers = invocation.SingleThreaded ? 1 : invocation.Fuse.Workers,
         CloneDevice = invocation.Fuse.CloneDevice,
+        Rings = rings,
         Trace = invocation.Debug || invocation.Fuse.Debug ? log.Write : null,
         Warn = log.Write,
     };

@@ -1,47 +1,29 @@
 using System.Text;
 using Fuse;
 using Linux;
-using Nbd;
 using Tmds.Linux;
 
 namespace NbdFuse;
 
 /// <summary>
-/// One export as one file: in a root directory, or as the root itself. This part answers from memory whatever is
-/// not about data; the other parts map data to NBD commands.
+/// The tree of a mount: a root directory with one file in it, or the file as the root itself. What is about the file
+/// goes on to <see cref="ExportFile"/>.
 /// </summary>
-internal sealed unsafe partial class ExportFileSystem : FuseFileSystem
+internal sealed unsafe class ExportFileSystem : FuseFileSystem
 {
     private const ulong RootNode = 1;
     private const ulong FileNodeInDirectory = 2;
 
-    private readonly NbdConnectionPool _pool;
+    private readonly ExportFile _file;
     private readonly ExportFileOptions _options;
-    private readonly Action<string> _warn;
-    private readonly ulong _size;
-    private readonly uint _minimumBlock;
-    private readonly uint _maximumRead;
-    private readonly uint _maximumWrite;
-    private readonly CommandSeries _series;
     private readonly byte[]? _fileName;
-    private readonly FileAttributesInMemory _file;
     private readonly FileAttributesInMemory? _directory;
 
-    /// <param name="pool">The export. Its completions may come until it is closed.</param>
+    /// <param name="file">The file.</param>
     /// <param name="options">How it looks.</param>
-    /// <param name="warn">Told what users should know, rarely.</param>
-    internal ExportFileSystem(NbdConnectionPool pool, ExportFileOptions options, Action<string> warn)
+    internal ExportFileSystem(ExportFile file, ExportFileOptions options)
     {
-        _pool = pool;
-        _options = options;
-        _warn = warn;
-        _size = (ulong)pool.Export.SizeBytes;
-        _minimumBlock = (uint)pool.Export.MinimumBlockBytes;
-        _maximumRead = (uint)pool.MaximumReadBytes;
-        _maximumWrite = (uint)pool.Export.MaximumPayloadBytes;
-        _series = new CommandSeries(pool);
-        uint fileMode = (options.ReadOnly ? 0x124u : 0x1b6u) & ~options.Umask;
-        _file = new FileAttributesInMemory((uint)LibC.S_IFREG | fileMode, options.UserId, options.GroupId);
+        (_file, _options) = (file, options);
         if (options.FileName is not null)
         {
             uint directoryMode = (options.ReadOnly ? 0x16du : 0x1edu) & ~options.Umask;
@@ -88,19 +70,16 @@ internal sealed unsafe partial class ExportFileSystem : FuseFileSystem
     /// <inheritdoc/>
     protected override void SetAttr(FuseRequest request, in FuseSetAttrIn attr)
     {
-        if (!Exists(request.NodeId))
+        Errno refused = !Exists(request.NodeId) ? Errno.ENOENT
+            : request.NodeId == FileNode ? _file.TryChange(attr)
+            : TryChangeDirectory(attr);
+        if (refused == Errno.None)
         {
-            request.ReplyError(Errno.ENOENT);
-        }
-        else if (attr.Valid.HasFlag(FuseSetAttrValid.Size) && RefuseSize(request.NodeId, attr) is Errno refused
-            && refused != Errno.None)
-        {
-            request.ReplyError(refused);
+            ReplyAttributes(request);
         }
         else
         {
-            (request.NodeId == FileNode ? _file : _directory!).Change(attr);
-            ReplyAttributes(request);
+            request.ReplyError(refused);
         }
     }
 
@@ -111,15 +90,27 @@ internal sealed unsafe partial class ExportFileSystem : FuseFileSystem
         {
             request.ReplyError(Errno.EISDIR);
         }
-        else if (_options.ReadOnly && (flags & LibC.O_ACCMODE) != LibC.O_RDONLY)
-        {
-            request.ReplyError(Errno.EROFS);
-        }
         else
         {
-            request.ReplyOpen(0, OpenFlags());
+            _file.Open(request, flags);
         }
     }
+
+    /// <inheritdoc/>
+    protected override void Read(FuseRequest request, ulong handle, ulong offset, uint size) =>
+        _file.Read(request, offset, size);
+
+    /// <inheritdoc/>
+    protected override void Write(
+        FuseRequest request, ulong handle, ulong offset, byte* payload, uint length, uint openFlags) =>
+        _file.Write(request, offset, payload, length, openFlags);
+
+    /// <inheritdoc/>
+    protected override void Fsync(FuseRequest request, ulong handle, bool dataOnly) => _file.Fsync(request);
+
+    /// <inheritdoc/>
+    protected override void Fallocate(FuseRequest request, ulong handle, uint mode, ulong offset, ulong length) =>
+        _file.Fallocate(request, mode, offset, length);
 
     /// <inheritdoc/>
     protected override void Readdir(FuseRequest request, ulong handle, ulong offset, uint size)
@@ -141,12 +132,12 @@ internal sealed unsafe partial class ExportFileSystem : FuseFileSystem
     /// <inheritdoc/>
     protected override void Statfs(FuseRequest request)
     {
-        uint block = Math.Max(4096, _minimumBlock);
+        uint block = Math.Max(4096, _file.MinimumBlockBytes);
         request.ReplyStatfs(new FuseStatfsOut
         {
             BlockSize = block,
             FragmentSize = block,
-            Blocks = (_size + block - 1) / block,
+            Blocks = (_file.SizeBytes + block - 1) / block,
             Files = _directory is null ? 1u : 2u,
             NameLength = 255,
         });
@@ -154,34 +145,15 @@ internal sealed unsafe partial class ExportFileSystem : FuseFileSystem
 
     private static uint Nanoseconds(TimeSpan time) => (uint)(time.Ticks % TimeSpan.TicksPerSecond * 100);
 
-    /// <summary>
-    /// A device keeps its size. O_TRUNC and truncate(2) to 0 look alike here and succeed without an effect, as
-    /// O_TRUNC does on a block device: dd and cp write to the file that way.
-    /// </summary>
-    private Errno RefuseSize(ulong node, in FuseSetAttrIn attr)
+    private Errno TryChangeDirectory(in FuseSetAttrIn attr)
     {
-        if (node != FileNode)
+        if (attr.Valid.HasFlag(FuseSetAttrValid.Size))
         {
             return Errno.EISDIR;
         }
 
-        bool isTruncatingOpen = attr.Size == 0 && !attr.Valid.HasFlag(FuseSetAttrValid.Handle);
-        return attr.Size == _size || isTruncatingOpen ? Errno.None
-            : _options.ReadOnly ? Errno.EROFS
-            : attr.Size > _size ? Errno.EFBIG
-            : Errno.EINVAL;
-    }
-
-    private FuseOpenFlags OpenFlags()
-    {
-        if (_options.DirectIo)
-        {
-            return FuseOpenFlags.DirectIo | FuseOpenFlags.ParallelDirectWrites;
-        }
-
-        // Without KeepCache the kernel drops cached pages at open, and waits, unkillably, for those that a READ
-        // is about to fill: so never while a command may be held up by the server.
-        return _options.KeepCache || _pool.InFlight > 0 ? FuseOpenFlags.KeepCache : FuseOpenFlags.None;
+        _directory!.Change(attr);
+        return Errno.None;
     }
 
     private bool Exists(ulong node) => node == RootNode || node == FileNode;
@@ -195,16 +167,18 @@ internal sealed unsafe partial class ExportFileSystem : FuseFileSystem
 
     private FuseAttr Attributes(ulong node)
     {
-        bool isFile = node == FileNode;
-        FuseAttr attr = new()
+        FuseAttr attr;
+        if (node == FileNode)
         {
-            Inode = node,
-            LinkCount = isFile ? 1u : 2u,
-            Size = isFile ? _size : 0,
-            Blocks = isFile ? (_size + 511) / 512 : 0,
-            BlockSize = (uint)Math.Clamp(_pool.Export.PreferredBlockBytes, 4096, 1 << 20),
-        };
-        (isFile ? _file : _directory!).CopyTo(ref attr);
+            attr = _file.Attributes();
+        }
+        else
+        {
+            attr = new FuseAttr { LinkCount = 2, BlockSize = 4096 };
+            _directory!.CopyTo(ref attr);
+        }
+
+        attr.Inode = node;
         return attr;
     }
 }

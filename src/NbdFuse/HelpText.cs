@@ -12,7 +12,8 @@ internal static class HelpText
             nbdfuse [-C N|--connections N] [--connect-timeout SECONDS] [-d]
                     [--export NAME] [-o FUSE-OPTION]
                     [-P FILE|--pidfile FILE|--pid-file FILE]
-                    [-r|--readonly|--read-only] [-s] [-v|--verbose]
+                    [-r|--readonly|--read-only] [-s] [--transport auto|device|uring]
+                    [-v|--verbose]
                     MOUNTPOINT[/FILENAME] URI
 
         Other sources:

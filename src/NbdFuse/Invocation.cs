@@ -16,6 +16,8 @@ internal sealed record Invocation
 
     internal required FuseOptions Fuse { get; init; }
 
+    internal RequestTransport Transport { get; init; }
+
     internal string? PidFile { get; init; }
 
     internal bool ReadOnly { get; init; }

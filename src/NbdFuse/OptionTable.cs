@@ -33,14 +33,15 @@ internal static class OptionTable
     internal static readonly OptionForm TlsUserName = new(["--tls-username"], "NAME");
     internal static readonly OptionForm TlsVerifyPeer = new(["--tls-verify-peer"]);
     internal static readonly OptionForm TlsVerifyNoPeer = new(["--no-tls-verify-peer"]);
+    internal static readonly OptionForm Transport = new(["--transport"], "auto|device|uring");
     internal static readonly OptionForm Verbose = new(["--verbose", "-v"]);
     internal static readonly OptionForm Version = new(["--version", "-V"]);
 
     internal static readonly OptionForm[] All =
     [
         FuseHelp, Help, LongOptions, ShortOptions, Connections, ConnectTimeout, Export, PidFile, ReadOnly, Tls,
-        TlsCertificates, TlsHostName, TlsPskFile, TlsUserName, TlsVerifyPeer, TlsVerifyNoPeer, Verbose, Version, Debug,
-        FuseOption, SingleThreaded,
+        TlsCertificates, TlsHostName, TlsPskFile, TlsUserName, TlsVerifyPeer, TlsVerifyNoPeer, Transport, Verbose,
+        Version, Debug, FuseOption, SingleThreaded,
     ];
 
     /// <summary>What --long-options or --short-options prints, one a line, for completion scripts.</summary>

@@ -20,7 +20,6 @@ public sealed class HandshakeRefusalTests
         { 0x80000007, "fake: the server is shutting down", Errno.ESHUTDOWN },
         { 0x80000008, "block sizes", Errno.EPROTO },
         { 0x80000009, "too long", Errno.ENAMETOOLONG },
-        { 0x8000000a, "extended headers, which are not supported yet", Errno.EOPNOTSUPP },
         { 0x80001234, "unknown error 0x80001234", Errno.EIO },
     };
 

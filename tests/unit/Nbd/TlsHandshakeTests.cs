@@ -377,6 +377,31 @@ public sealed class TlsHandshakeTests : IDisposable
     }
 
     [Fact]
+    public async Task A_URI_that_requires_TLS_is_also_asked_about_with_TLS_only()
+    {
+        Action<FakePeer> refuse = peer =>
+        {
+            peer.Send(Frame.Newstyle());
+            peer.Expect(Frame.U32(3) + s_startTls);
+            peer.Send(Frame.OptionReply(Frame.StartTls, 0x80000001));
+            peer.Expect(Frame.Option(Frame.Abort));
+            peer.ExpectEnd();
+        };
+        using FakeNbdServer server = new(refuse, refuse);
+        string uri = server.Endpoint.FormatUri("", encrypted: true) + "&tls-certificates=" + _folder.FullName;
+        CancellationToken token = TestContext.Current.CancellationToken;
+
+        NbdException list = await Assert.ThrowsAsync<NbdException>(
+            () => NbdClient.ListExportsAsync(uri, cancellationToken: token));
+        NbdException one = await Assert.ThrowsAsync<NbdException>(
+            () => NbdClient.GetExportAsync(uri, cancellationToken: token));
+
+        Assert.Contains("TLS is required", list.Message);
+        Assert.Contains("TLS is required", one.Message);
+        server.Finish();
+    }
+
+    [Fact]
     public void A_server_that_demands_TLS_over_TLS_is_broken()
     {
         using X509Certificate2 certificate = _certificates.Server(Host);

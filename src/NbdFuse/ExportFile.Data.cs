@@ -9,12 +9,11 @@ namespace NbdFuse;
 /// READ, WRITE and FSYNC. Each is one NBD command where it fits into one; then nothing here allocates, and the
 /// reply goes out from <see cref="ExportOperation"/> on the receive thread.
 /// </content>
-internal sealed unsafe partial class ExportFileSystem
+internal sealed unsafe partial class ExportFile
 {
     private int _unalignedWarnings;
 
-    /// <inheritdoc/>
-    protected override void Read(FuseRequest request, ulong handle, ulong offset, uint size)
+    internal void Read(FuseRequest request, ulong offset, uint size)
     {
         if (offset >= _size || size == 0)
         {
@@ -40,9 +39,7 @@ internal sealed unsafe partial class ExportFileSystem
         }
     }
 
-    /// <inheritdoc/>
-    protected override void Write(
-        FuseRequest request, ulong handle, ulong offset, byte* payload, uint length, uint openFlags)
+    internal void Write(FuseRequest request, ulong offset, byte* payload, uint length, uint openFlags)
     {
         if (_options.ReadOnly)
         {
@@ -63,7 +60,7 @@ internal sealed unsafe partial class ExportFileSystem
             return;
         }
 
-        _file.TouchModified();
+        _attributes.TouchModified();
 
         // Of a file that the kernel caches it asks for durability with an FSYNC of its own.
         bool mustBeDurable = _options.DirectIo && (openFlags & LibC.O_DSYNC) != 0;
@@ -83,8 +80,7 @@ internal sealed unsafe partial class ExportFileSystem
         }
     }
 
-    /// <inheritdoc/>
-    protected override void Fsync(FuseRequest request, ulong handle, bool dataOnly)
+    internal void Fsync(FuseRequest request)
     {
         if (_options.ReadOnly || !_pool.Export.CanFlush)
         {
