@@ -80,6 +80,9 @@ public sealed class TlsTransmissionTests : IDisposable
                 peer.Send(Frame.SimpleReply(0, write.Cookie));
             }
 
+            FakeRequest flush = peer.ReceiveRequest();
+            Assert.Equal(3, flush.Type);
+            peer.Send(Frame.SimpleReply(0, flush.Cookie));
             peer.ExpectDisconnect();
         });
         using (NbdConnectionPool pool = Connect(server))
