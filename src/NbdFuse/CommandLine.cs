@@ -61,14 +61,14 @@ internal static class CommandLine
             throw new UsageException("no MOUNTPOINT given (try 'nbdfuse --help')");
         }
 
-        (NbdEndpoint endpoint, string? exportName) = SourceArguments.Parse(operands.Skip(1).ToList(), warn);
+        (NbdEndpoint endpoint, NbdUri? uri) = SourceArguments.Parse(operands.Skip(1).ToList(), warn);
         string? exportOption = parsed.GetValue(s_export);
-        if (exportName is not null && exportOption is not null)
+        if (uri is not null && exportOption is not null)
         {
             throw new UsageException("--export is for sources without a URI: write the name into the URI instead");
         }
 
-        if (parsed.GetValue(s_all) && !string.IsNullOrEmpty(exportName ?? exportOption))
+        if (parsed.GetValue(s_all) && !string.IsNullOrEmpty(uri?.ExportName ?? exportOption))
         {
             throw new UsageException("--all shows every export: leave out the name of one");
         }
@@ -78,12 +78,16 @@ internal static class CommandLine
             throw new UsageException("--partitions is for the mount of one export, not for --all");
         }
 
-        NbdClientOptions client = new() { Connections = parsed.GetValue(s_connections) };
+        NbdClientOptions client = new()
+        {
+            Connections = parsed.GetValue(s_connections),
+            Tls = TlsArguments.Read(parsed, uri),
+        };
         return new Invocation
         {
             Mountpoint = operands[0],
             Endpoint = endpoint,
-            ExportName = exportName ?? exportOption ?? "",
+            ExportName = uri?.ExportName ?? exportOption ?? "",
             Client = parsed.GetValue(s_connectTimeout) is int seconds
                 ? client with { ConnectTimeout = TimeSpan.FromSeconds(seconds) }
                 : client,
@@ -122,12 +126,17 @@ internal static class CommandLine
             : null;
     }
 
-    private static Command Root() => new("nbdfuse")
+    private static Command Root()
     {
-        s_all, s_connections, s_connectTimeout, s_debug, s_export, s_fuseHelp, s_fuseOption, s_help, s_longOptions,
-        s_partitions, s_pidFile, s_readAhead, s_readOnly, s_shortOptions, s_singleThreaded, s_transport, s_verbose,
-        s_version,
-    };
+        Command root = new("nbdfuse")
+        {
+            s_all, s_connections, s_connectTimeout, s_debug, s_export, s_fuseHelp, s_fuseOption, s_help, s_longOptions,
+            s_partitions, s_pidFile, s_readAhead, s_readOnly, s_shortOptions, s_singleThreaded, s_transport,
+            s_verbose, s_version,
+        };
+        TlsArguments.AddTo(root);
+        return root;
+    }
 
     private static RequestTransport Transport(string? text) => text switch
     {

@@ -114,7 +114,7 @@ internal sealed class Daemon
             ? new PartitionedTree(file, options, _log.Write)
             : new SingleFileTree(file, options);
         return Mount(
-            tree, pool.Endpoint.FormatUri(pool.Export.Name), options.ReadOnly, pool.UsesRings ? _rings : null);
+            tree, pool.Endpoint.FormatUri(pool.Export.Name, pool.IsEncrypted), options.ReadOnly, pool.UsesRings ? _rings : null);
     }
 
     /// <summary>All exports of a server.</summary>

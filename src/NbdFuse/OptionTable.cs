@@ -29,6 +29,13 @@ internal static class OptionTable
     internal static readonly OptionForm ReadOnly = new(["--readonly", "--read-only", "-r"]);
     internal static readonly OptionForm ShortOptions = new(["--short-options"]);
     internal static readonly OptionForm SingleThreaded = new(["-s"]);
+    internal static readonly OptionForm Tls = new(["--tls"], "off|on|require");
+    internal static readonly OptionForm TlsCertificates = new(["--tls-certificates"], "DIR");
+    internal static readonly OptionForm TlsHostName = new(["--tls-hostname"], "NAME");
+    internal static readonly OptionForm TlsPskFile = new(["--tls-psk-file"], "FILE");
+    internal static readonly OptionForm TlsUserName = new(["--tls-username"], "NAME");
+    internal static readonly OptionForm TlsVerifyPeer = new(["--tls-verify-peer"]);
+    internal static readonly OptionForm TlsVerifyNoPeer = new(["--no-tls-verify-peer"]);
     internal static readonly OptionForm Transport = new(["--transport"], "auto|device|uring");
     internal static readonly OptionForm Verbose = new(["--verbose", "-v"]);
     internal static readonly OptionForm Version = new(["--version", "-V"]);
@@ -36,7 +43,8 @@ internal static class OptionTable
     internal static readonly OptionForm[] All =
     [
         FuseHelp, Help, LongOptions, ShortOptions, AllExports, Connections, ConnectTimeout, Export, Partitions,
-        PidFile, ReadAhead, ReadOnly, Transport, Verbose, Version, Debug, FuseOption, SingleThreaded,
+        PidFile, ReadAhead, ReadOnly, Tls, TlsCertificates, TlsHostName, TlsPskFile, TlsUserName, TlsVerifyPeer,
+        TlsVerifyNoPeer, Transport, Verbose, Version, Debug, FuseOption, SingleThreaded,
     ];
 
     /// <summary>What --long-options or --short-options prints, one a line, for completion scripts.</summary>

@@ -51,7 +51,8 @@ internal sealed class ExportServer : IDisposable
         NbdConnectionPool.Connect(Address, exportName, _options, CancellationToken.None);
 
     /// <summary>The URI of an export, for messages.</summary>
-    internal string UriOf(string exportName) => _endpoint.FormatUri(exportName);
+    internal string UriOf(string exportName) =>
+        _endpoint.FormatUri(exportName, _options.Tls.Policy == NbdTlsPolicy.Require);
 
     /// <summary>Waits for a server of our own to end, and helps when it does not.</summary>
     internal void Stop(TimeSpan timeout) => _captive?.Stop(Deadline.After(timeout));
