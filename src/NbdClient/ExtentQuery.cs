@@ -24,6 +24,24 @@ internal sealed unsafe class ExtentQuery(NbdClient client, int context, long off
     /// <summary>Behind the last extent.</summary>
     internal long End => _end;
 
+    /// <summary>
+    /// Cuts what reaches into the middle of a block: the next command has to begin at a block (proto.md, "Size
+    /// constraints").
+    /// </summary>
+    internal void EndAtBlock(int blockBytes)
+    {
+        _end &= ~(blockBytes - 1L);
+        while (_extents.Count > 0 && _extents[^1].Offset >= _end)
+        {
+            _extents.RemoveAt(_extents.Count - 1);
+        }
+
+        if (_extents.Count > 0)
+        {
+            _extents[^1] = _extents[^1] with { Length = _end - _extents[^1].Offset };
+        }
+    }
+
     protected internal override void OnExtents(int index, ReadOnlySpan<NbdBlockDescriptor> extents)
     {
         if (index != context)

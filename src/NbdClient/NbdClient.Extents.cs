@@ -76,6 +76,15 @@ public sealed partial class NbdClient
                 throw Failed(NbdCommandType.BlockStatus, offset, count, error);
             }
 
+            query.EndAtBlock(Export.MinimumBlockBytes);
+            if (query.End == offset)
+            {
+                throw Refused(
+                    NbdCommandType.BlockStatus,
+                    $"the server told about less than a block of {Export.MinimumBlockBytes} bytes at offset {offset}",
+                    Errno.EPROTO);
+            }
+
             foreach (NbdExtent extent in query.Extents)
             {
                 if (last is { } before && before.Flags != extent.Flags)

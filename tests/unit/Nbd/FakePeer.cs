@@ -12,6 +12,12 @@ namespace UnitTests.Nbd;
 internal sealed record FakeRequest(int Flags, int Type, ulong Cookie, ulong Offset, uint Length)
 {
     internal byte[] Payload { get; init; } = [];
+
+    /// <summary>Whether it came, and has to be answered, with extended headers.</summary>
+    internal bool IsExtended { get; init; }
+
+    /// <summary>All 64 bits of the length.</summary>
+    internal ulong LongLength { get; init; }
 }
 
 /// <summary>The server's end of one connection, as scripts see it. Closed when its script ends.</summary>
@@ -141,20 +147,31 @@ internal sealed class FakePeer : IDisposable
         return bytes;
     }
 
+    /// <summary>Whether extended headers were agreed on.</summary>
+    internal bool IsExtended { get; set; }
+
     /// <summary>Receives a command, with its data if it is a WRITE.</summary>
     internal FakeRequest ReceiveRequest()
     {
-        byte[] wire = Receive(28);
+        byte[] wire = Receive(IsExtended ? 32 : 28);
         Assert.True(
-            BinaryPrimitives.ReadUInt32BigEndian(wire) == 0x25609513,
+            BinaryPrimitives.ReadUInt32BigEndian(wire) == (IsExtended ? 0x21e41c71 : 0x25609513),
             $"not a request: {Convert.ToHexStringLower(wire)}\n{Transcript}");
+        ulong length = IsExtended
+            ? BinaryPrimitives.ReadUInt64BigEndian(wire.AsSpan(24))
+            : BinaryPrimitives.ReadUInt32BigEndian(wire.AsSpan(24));
         FakeRequest request = new(
             BinaryPrimitives.ReadUInt16BigEndian(wire.AsSpan(4)),
             BinaryPrimitives.ReadUInt16BigEndian(wire.AsSpan(6)),
             BinaryPrimitives.ReadUInt64BigEndian(wire.AsSpan(8)),
             BinaryPrimitives.ReadUInt64BigEndian(wire.AsSpan(16)),
-            BinaryPrimitives.ReadUInt32BigEndian(wire.AsSpan(24)));
-        return request.Type == 1 ? request with { Payload = Receive((int)request.Length) } : request;
+            (uint)length)
+        {
+            IsExtended = IsExtended,
+            LongLength = length,
+        };
+        bool hasPayload = IsExtended ? (request.Flags & 32) != 0 : request.Type == 1;
+        return hasPayload ? request with { Payload = Receive((int)request.Length) } : request;
     }
 
     /// <summary>DISC, then the end.</summary>
@@ -184,6 +201,36 @@ internal sealed class FakePeer : IDisposable
         Send(Frame.OptionReply(Frame.StructuredReply, structured ? Frame.Ack : 0x80000001));
         Expect(Frame.GoFor(exportName));
         Send(Frame.ExportInfo(size, flags) + extraInfos + Frame.OptionReply(Frame.Go, Frame.Ack));
+    }
+
+    /// <summary>
+    /// A whole handshake of a client that asks for meta contexts; the server has those that are named here, with the
+    /// ids 1, 2 and so on.
+    /// </summary>
+    internal void HandshakeWithContexts(
+        bool extended, string[] contexts, ulong size = 1024 * 1024, string[]? asked = null, string extraInfos = "")
+    {
+        Send(Frame.Newstyle());
+        Expect(Frame.U32(3));
+        Expect(Frame.Option(Frame.ExtendedHeaders));
+        Send(Frame.OptionReply(Frame.ExtendedHeaders, extended ? Frame.Ack : 0x80000001));
+        if (!extended)
+        {
+            Expect(Frame.Option(Frame.StructuredReply));
+            Send(Frame.OptionReply(Frame.StructuredReply, Frame.Ack));
+        }
+
+        Expect(Frame.MetaContextFor(Frame.SetMetaContext, "", asked ?? contexts));
+        uint id = 0;
+        foreach (string context in contexts)
+        {
+            Send(Frame.MetaContextReply(Frame.SetMetaContext, ++id, context));
+        }
+
+        Send(Frame.OptionReply(Frame.SetMetaContext, Frame.Ack));
+        Expect(Frame.GoFor(""));
+        Send(Frame.ExportInfo(size, 0x0c6d) + extraInfos + Frame.OptionReply(Frame.Go, Frame.Ack));
+        IsExtended = extended;
     }
 
     /// <summary>Agrees to TLS and does its handshake; from then on all bytes go through it.</summary>
