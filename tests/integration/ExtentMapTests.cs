@@ -47,7 +47,7 @@ public sealed class ExtentMapTests : IntegrationTest
 
         List<NbdExtent> map = await AssertMapAsync(QemuNbd("-f", "qcow2", "-A", top), Depth, minimumExtents: 9);
 
-        Assert.Equal([0, 1, 2, 3], map.Select(extent => extent.Flags).Distinct().Order());
+        Assert.Equal<ulong>([0, 1, 2, 3], map.Select(extent => extent.Flags).Distinct().Order());
     }
 
     [Fact]
