@@ -14,6 +14,7 @@ needed_by() {
                    qemu-io:qemu-utils python3:python3 systemd-socket-activate:systemd unshare:util-linux nsenter:util-linux losetup:mount \
                    nbdkit:nbdkit nbd-server:nbd-server nbd-client:nbd-client nbdinfo:libnbd-bin \
                    /usr/lib/python3/dist-packages/nbd.py:python3-libnbd fio:fio setpriv:util-linux \
+                   psktool:gnutls-bin qemu-storage-daemon:qemu-system-common \
                    fallocate:util-linux findmnt:util-linux mount:mount dd:coreutils
               needed_by programs ;;
         test-slow) needed_by test
