@@ -39,9 +39,10 @@ out/%.1: docs/man/%.1.scd
 	scdoc < $< > $@.part && mv $@.part $@
 
 install: all
-	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man1
+	install -d $(addprefix $(DESTDIR)$(PREFIX)/,bin share/man/man1 lib/systemd/system)
 	install -m 755 $(PROGRAMS:%=out/%) $(DESTDIR)$(PREFIX)/bin
 	install -m 644 $(PROGRAMS:%=out/%.1) $(DESTDIR)$(PREFIX)/share/man/man1
+	install -m 644 packaging/systemd/* $(DESTDIR)$(PREFIX)/lib/systemd/system
 
 test:
 	scripts/deps.sh install build man test
@@ -67,6 +68,7 @@ bench:
 	scripts/deps.sh install build man bench
 	$(MAKE) all
 	python3 bench/bench.py
+	python3 bench/bench_scale.py
 	python3 bench/bench_serve.py
 
 deps:

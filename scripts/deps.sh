@@ -11,9 +11,10 @@ needed_by() {
         demo) echo fusermount3:fuse3 ;;
         test) needed_by demo
               echo mkfs.ext4:e2fsprogs debugfs:e2fsprogs qemu-img:qemu-utils qemu-nbd:qemu-utils \
-                   qemu-io:qemu-utils python3:python3 systemd-socket-activate:systemd \
+                   qemu-io:qemu-utils python3:python3 systemd-socket-activate:systemd unshare:util-linux nsenter:util-linux losetup:mount \
                    nbdkit:nbdkit nbd-server:nbd-server nbd-client:nbd-client nbdinfo:libnbd-bin \
                    /usr/lib/python3/dist-packages/nbd.py:python3-libnbd fio:fio setpriv:util-linux \
+                   psktool:gnutls-bin qemu-storage-daemon:qemu-system-common \
                    fallocate:util-linux findmnt:util-linux mount:mount dd:coreutils
               needed_by programs ;;
         test-slow) needed_by test

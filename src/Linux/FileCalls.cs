@@ -15,6 +15,7 @@ public static unsafe class FileCalls
     public const int SEEK_HOLE = 4;
 
     private const int BLKGETSIZE64 = unchecked((int)0x80081272);
+    private const int BLKROGET = 0x125e;
 
     /// <summary>
     /// preadv2(2) with RWF_NOWAIT: reads what can be had without waiting for the disk.
@@ -46,5 +47,12 @@ public static unsafe class FileCalls
         return LibC.ioctl(fd, BLKGETSIZE64, &bytes) == 0
             ? checked((long)bytes)
             : throw LinuxException.FromLastError($"size of {path}");
+    }
+
+    /// <summary>Whether a block device is read-only: root can open it for writing nevertheless.</summary>
+    public static bool IsBlockDeviceReadOnly(int fd)
+    {
+        int isReadOnly = 0;
+        return LibC.ioctl(fd, BLKROGET, &isReadOnly) == 0 && isReadOnly != 0;
     }
 }

@@ -47,6 +47,9 @@ internal abstract unsafe class ConnectionTransport : IDisposable
     /// <returns>None, or why the connection is broken.</returns>
     internal abstract Errno Receive(byte* destination, int length, bool all, out int received);
 
+    /// <summary>The text for an error that another method returned.</summary>
+    internal virtual string Describe(Errno errno) => LinuxException.Describe(errno);
+
     /// <summary>Tells the server that nothing more comes. Never waits long, never fails.</summary>
     internal abstract void EndSending();
 

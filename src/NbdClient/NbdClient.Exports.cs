@@ -23,7 +23,9 @@ public sealed partial class NbdClient
         CancellationToken cancellationToken = default)
     {
         NbdUri parsed = NbdUri.Parse(uri);
-        return await ListExportsAsync(parsed.Endpoint, options, withDetails, cancellationToken).ConfigureAwait(false);
+        return await ListExportsAsync(
+            parsed.Endpoint, parsed.Over(options ?? new NbdClientOptions()), withDetails, cancellationToken)
+            .ConfigureAwait(false);
     }
 
     /// <summary>Lists the exports of an endpoint, which is started first if it is a command.</summary>
@@ -56,7 +58,8 @@ public sealed partial class NbdClient
         string uri, NbdClientOptions? options = null, CancellationToken cancellationToken = default)
     {
         NbdUri parsed = NbdUri.Parse(uri);
-        return await GetExportAsync(parsed.Endpoint, parsed.ExportName, options, cancellationToken)
+        return await GetExportAsync(
+            parsed.Endpoint, parsed.ExportName, parsed.Over(options ?? new NbdClientOptions()), cancellationToken)
             .ConfigureAwait(false);
     }
 

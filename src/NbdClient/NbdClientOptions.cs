@@ -15,7 +15,7 @@ public sealed record NbdClientOptions
     public int? Connections { get; init; }
 
     /// <summary>
-    /// Time limit for connecting and the handshake of one connection, together;
+    /// Time limit for connecting and the handshakes (TLS and NBD) of one connection, together;
     /// <see cref="Timeout.InfiniteTimeSpan"/> for none.
     /// </summary>
     public TimeSpan ConnectTimeout { get; init; } = TimeSpan.FromSeconds(10);
@@ -25,6 +25,9 @@ public sealed record NbdClientOptions
     /// end of the server if it was started for us; <see cref="Timeout.InfiniteTimeSpan"/> for none.
     /// </summary>
     public TimeSpan CloseTimeout { get; init; } = TimeSpan.FromSeconds(30);
+
+    /// <summary>Encryption of the connections. Default: none.</summary>
+    public NbdTlsOptions Tls { get; init; } = new();
 
     /// <summary>
     /// Meta contexts to ask for, such as "base:allocation", at most <see cref="MaximumMetaContexts"/> names of at most

@@ -38,7 +38,10 @@ public sealed unsafe class NbdConnectionPool : IDisposable
     private NbdConnectionPool(
         NbdEndpoint endpoint, CaptiveServer? captive, NegotiatedConnection first, int connections, RingSet? rings)
     {
-        (Endpoint, _captive, Export, _rings) = (endpoint, captive, first.Export, rings);
+        (Endpoint, _captive, Export) = (endpoint, captive, first.Export);
+        IsEncrypted = first.Tls is not null;
+        // Rings drive plain sockets alone.
+        _rings = IsEncrypted ? null : rings;
         _connections = new NbdConnection[connections];
     }
 
@@ -50,6 +53,9 @@ public sealed unsafe class NbdConnectionPool : IDisposable
 
     /// <summary>What the server said about the export.</summary>
     public NbdExport Export { get; }
+
+    /// <summary>Whether the connections use TLS.</summary>
+    public bool IsEncrypted { get; }
 
     /// <summary>Whether the connections are driven by <see cref="NbdClientOptions.Rings"/>.</summary>
     public bool UsesRings => _rings is not null;
@@ -94,6 +100,7 @@ public sealed unsafe class NbdConnectionPool : IDisposable
     public static NbdConnectionPool Connect(
         NbdEndpoint endpoint, string exportName, NbdClientOptions options, CancellationToken cancellationToken)
     {
+        using TlsCredentials? tls = TlsCredentials.Read(options.Tls, endpoint);
         CaptiveServer? captive = CaptiveServer.Start(endpoint);
         NbdConnectionPool? pool = null;
         try
@@ -112,7 +119,7 @@ public sealed unsafe class NbdConnectionPool : IDisposable
 
             int Connections(NegotiatedConnection first) =>
                 first.Export.CanMultiConn && address is not NbdEndpoint.Fd
-                    ? options.Connections ?? (options.Rings is null
+                    ? options.Connections ?? (options.Rings is null || first.Tls is not null
                         ? Math.Min(4, Math.Max(2, Environment.ProcessorCount / 2))
                         : Math.Min(8, Environment.ProcessorCount))
                     : 1;
@@ -124,7 +131,7 @@ public sealed unsafe class NbdConnectionPool : IDisposable
                 try
                 {
                     return (opened, NbdHandshake.Run(
-                        opened, exportName, endpoint.Describe(), deadline, cancellationToken, options));
+                        opened, exportName, endpoint.Describe(), deadline, cancellationToken, options, tls));
                 }
                 catch
                 {
@@ -385,18 +392,19 @@ public sealed unsafe class NbdConnectionPool : IDisposable
 
     private void Add(int index, SafeFd socket, NegotiatedConnection negotiated)
     {
-        if (negotiated.Export != Export)
+        if (negotiated.Export != Export || negotiated.Tls is not null != IsEncrypted)
         {
+            negotiated.Tls?.Dispose();
             socket.Dispose();
             throw new NbdException(
                 $"{Endpoint}: connection {index + 1} found another export than the first one "
-                + $"({negotiated.Export.SizeBytes} instead of {Export.SizeBytes} bytes, or other flags); "
+                + $"({negotiated.Export.SizeBytes} instead of {Export.SizeBytes} bytes, or other flags, or TLS on only one); "
                 + "use one connection (-C 1)",
                 Errno.EIO);
         }
 
         ConnectionTransport transport = _rings is null
-            ? new SocketTransport(socket)
+            ? negotiated.OpenTransport(socket)
             : new RingTransport(socket, _rings.Get(index));
         _connections[index] = new NbdConnection(transport, negotiated, Endpoint.Describe(), OnEnded)
         {

@@ -236,6 +236,12 @@ internal sealed partial class NbdHandshake
     /// <param name="advice">The end of the message.</param>
     private NbdException Refusal(NbdOptionReplyType type, string serverText, string subject, string advice = "")
     {
+        string saying = serverText.Length == 0 ? "" : $" (the server says: {serverText})";
+        if (type == NbdOptionReplyType.ErrorTlsRequired)
+        {
+            return TlsRequired(subject, saying);
+        }
+
         (string what, Errno errno) = type switch
         {
             NbdOptionReplyType.ErrorUnknown => ($"no export named {QuotedName()}", Errno.ENOENT),
@@ -246,8 +252,6 @@ internal sealed partial class NbdHandshake
                 ($"the server calls our request for {subject} invalid", Errno.EINVAL),
             NbdOptionReplyType.ErrorTooBig =>
                 ($"our request for {subject} is too long for the server", Errno.ENAMETOOLONG),
-            NbdOptionReplyType.ErrorTlsRequired =>
-                ($"the server requires TLS for {subject}, which is not supported yet", Errno.EOPNOTSUPP),
             NbdOptionReplyType.ErrorShutdown => ("the server is shutting down", Errno.ESHUTDOWN),
             NbdOptionReplyType.ErrorBlockSizeRequired =>
                 ("the server requires clients that ask for block sizes, and says that we did not", Errno.EPROTO),
@@ -256,7 +260,6 @@ internal sealed partial class NbdHandshake
             NbdOptionReplyType.ErrorUnsupported => ($"the server has no way to tell about {subject}", Errno.EOPNOTSUPP),
             _ => ($"the server refused {subject} with the unknown error 0x{(uint)type:x8}", Errno.EIO),
         };
-        string saying = serverText.Length == 0 ? "" : $" (the server says: {serverText})";
         return new NbdException($"{_peer}: {what}{saying}{advice}", errno);
     }
 
@@ -271,6 +274,7 @@ internal sealed partial class NbdHandshake
         NbdOption.Go => "NBD_OPT_GO",
         NbdOption.Info => "NBD_OPT_INFO",
         NbdOption.List => "NBD_OPT_LIST",
+        NbdOption.StartTls => "NBD_OPT_STARTTLS",
         NbdOption.ListMetaContext => "NBD_OPT_LIST_META_CONTEXT",
         NbdOption.SetMetaContext => "NBD_OPT_SET_META_CONTEXT",
         _ => $"option {(uint)option}",

@@ -24,9 +24,11 @@ internal sealed partial class NbdHandshake
     // Whether zeroes follow the answer to EXPORT_NAME.
     private bool _sendsZeroes;
 
-    private NbdHandshake(HandshakeChannel channel, string exportName, string peer, NbdClientOptions options)
+    private NbdHandshake(
+        HandshakeChannel channel, string exportName, string peer, NbdClientOptions options, TlsCredentials? tls)
     {
         _channel = channel;
+        _tls = tls;
         _peer = peer;
         _options = options;
         _exportName = exportName;
@@ -43,9 +45,11 @@ internal sealed partial class NbdHandshake
     /// <param name="deadline">For all of it.</param>
     /// <param name="cancellationToken">Ends it at once.</param>
     /// <param name="options">What to ask for; null for the defaults.</param>
+    /// <param name="tls">For TLS; null: none.</param>
     /// <exception cref="NbdException">
     /// The server refused (ENOENT: no such export; EOPNOTSUPP: it needs what is not supported; EACCES, EINVAL,
-    /// ESHUTDOWN), went away (ECONNRESET), was silent (ETIMEDOUT) or broke the protocol (EPROTO).
+    /// ESHUTDOWN), is not to be trusted (EACCES), went away (ECONNRESET), was silent (ETIMEDOUT) or broke the protocol
+    /// (EPROTO).
     /// </exception>
     /// <exception cref="OperationCanceledException">The token was cancelled.</exception>
     internal static NegotiatedConnection Run(
@@ -54,17 +58,18 @@ internal sealed partial class NbdHandshake
         string peerDescription,
         Deadline deadline,
         CancellationToken cancellationToken,
-        NbdClientOptions? options = null)
+        NbdClientOptions? options = null,
+        TlsCredentials? tls = null)
     {
         using HandshakeChannel channel = new(socket, peerDescription, deadline, cancellationToken);
-        NbdHandshake handshake = new(channel, exportName, peerDescription, options ?? new());
+        NbdHandshake handshake = new(channel, exportName, peerDescription, options ?? new(), tls);
         bool agreed = false;
         try
         {
             handshake.Greet();
             NegotiatedConnection connection = handshake.Enter();
             agreed = true;
-            return connection;
+            return connection with { Tls = channel.TakeTls() };
         }
         finally
         {
@@ -85,10 +90,11 @@ internal sealed partial class NbdHandshake
         Deadline deadline,
         NbdClientOptions options,
         Func<NbdHandshake, T> question,
+        TlsCredentials? tls,
         CancellationToken cancellationToken)
     {
         using HandshakeChannel channel = new(socket, peerDescription, deadline, cancellationToken);
-        NbdHandshake handshake = new(channel, exportName, peerDescription, options);
+        NbdHandshake handshake = new(channel, exportName, peerDescription, options, tls);
         try
         {
             handshake.Greet();
@@ -146,6 +152,11 @@ internal sealed partial class NbdHandshake
 
     private void GreetOldstyle()
     {
+        if (RequiresTls)
+        {
+            throw NoTls("the server speaks the oldstyle protocol, which has none");
+        }
+
         Span<byte> rest = stackalloc byte[NbdGreeting.OldstyleBytes];
         _channel.Receive(rest);
         _oldstyle = NbdGreeting.DecodeOldstyle(rest, out ushort globalFlags);
@@ -167,6 +178,14 @@ internal sealed partial class NbdHandshake
         _channel.Send(wire);
         _sendsZeroes = !flags.HasFlag(NbdHandshakeFlags.NoZeroes);
         _mayHaggle = flags.HasFlag(NbdHandshakeFlags.FixedNewstyle);
+        if (_mayHaggle && _tls is not null)
+        {
+            StartTls(_tls);
+        }
+        else if (RequiresTls)
+        {
+            throw NoTls("the server does not speak the fixed newstyle protocol, without which there is none");
+        }
     }
 
     /// <summary>From the greeting to the transmission phase.</summary>

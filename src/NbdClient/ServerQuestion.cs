@@ -14,13 +14,14 @@ internal static class ServerQuestion
         Func<NbdHandshake, T> question,
         CancellationToken cancellationToken)
     {
+        using TlsCredentials? tls = TlsCredentials.Read(options.Tls, endpoint);
         using CaptiveServer? captive = CaptiveServer.Start(endpoint);
         try
         {
             Deadline deadline = Deadline.After(options.ConnectTimeout);
             using SafeFd socket = SocketConnector.Connect(captive?.Address ?? endpoint, deadline, cancellationToken);
             return NbdHandshake.Ask(
-                socket, exportName, endpoint.Describe(), deadline, options, question, cancellationToken);
+                socket, exportName, endpoint.Describe(), deadline, options, question, tls, cancellationToken);
         }
         catch (NbdException exception) when (captive is not null)
         {

@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using Fuse;
 using Linux;
 using Nbd;
@@ -10,7 +11,7 @@ namespace NbdFuse;
 /// the other parts map data to NBD commands. Each method that takes a request answers it, now or later.
 /// Thread-safe.
 /// </summary>
-internal sealed unsafe partial class ExportFile
+internal sealed partial class ExportFile
 {
     private readonly NbdConnectionPool _pool;
     private readonly ExportFileOptions _options;
@@ -51,9 +52,10 @@ internal sealed unsafe partial class ExportFile
 
     internal void Open(FuseRequest request, uint flags)
     {
-        if (_options.ReadOnly && (flags & LibC.O_ACCMODE) != LibC.O_RDONLY)
+        Errno refused = RefuseOpen(flags);
+        if (refused != Errno.None)
         {
-            request.ReplyError(Errno.EROFS);
+            request.ReplyError(refused);
         }
         else
         {
@@ -66,11 +68,15 @@ internal sealed unsafe partial class ExportFile
         }
     }
 
+    /// <summary>None, or why it cannot be opened with these O_* flags.</summary>
+    internal Errno RefuseOpen(uint flags) =>
+        _options.ReadOnly && (flags & LibC.O_ACCMODE) != LibC.O_RDONLY ? Errno.EROFS : Errno.None;
+
     /// <summary>Changes attributes.</summary>
     /// <returns>None, or why not. The caller answers.</returns>
     internal Errno TryChange(in FuseSetAttrIn attr)
     {
-        Errno refused = attr.Valid.HasFlag(FuseSetAttrValid.Size) ? RefuseSize(attr) : Errno.None;
+        Errno refused = attr.Valid.HasFlag(FuseSetAttrValid.Size) ? RefuseSize(attr, _size) : Errno.None;
         if (refused == Errno.None)
         {
             _attributes.Change(attr);
@@ -97,13 +103,25 @@ internal sealed unsafe partial class ExportFile
     /// A device keeps its size. O_TRUNC and truncate(2) to 0 look alike here and succeed without an effect, as
     /// O_TRUNC does on a block device: dd and cp write to the file that way.
     /// </summary>
-    private Errno RefuseSize(in FuseSetAttrIn attr)
+    internal Errno RefuseSize(in FuseSetAttrIn attr, ulong size)
     {
         bool isTruncatingOpen = attr.Size == 0 && !attr.Valid.HasFlag(FuseSetAttrValid.Handle);
-        return attr.Size == _size || isTruncatingOpen ? Errno.None
+        return attr.Size == size || isTruncatingOpen ? Errno.None
             : _options.ReadOnly ? Errno.EROFS
-            : attr.Size > _size ? Errno.EFBIG
+            : attr.Size > size ? Errno.EFBIG
             : Errno.EINVAL;
+    }
+
+    /// <summary>Reads for ourselves, not for the kernel: any range inside the file, of at most a few MiB.</summary>
+    internal async Task<Errno> ReadBytes(ulong offset, Memory<byte> destination)
+    {
+        ulong start = offset / _minimumBlock * _minimumBlock;
+        ulong end = Math.Min(_size, (offset + (ulong)destination.Length + _minimumBlock - 1) / _minimumBlock * _minimumBlock);
+        byte[] blocks = GC.AllocateUninitializedArray<byte>((int)(end - start), pinned: true);
+        Errno error = await _series
+            .Read(start, (uint)blocks.Length, Marshal.UnsafeAddrOfPinnedArrayElement(blocks, 0)).ConfigureAwait(false);
+        blocks.AsMemory((int)(offset - start), destination.Length).CopyTo(destination);
+        return error;
     }
 
     private FuseOpenFlags OpenFlags()

@@ -18,6 +18,12 @@ internal sealed record Invocation
 
     internal required FuseOptions Fuse { get; init; }
 
+    /// <summary>Every export of the server is a file.</summary>
+    internal bool All { get; init; }
+
+    /// <summary>The disk's partitions are files, too.</summary>
+    internal bool Partitions { get; init; }
+
     internal RequestTransport Transport { get; init; }
 
     internal string? PidFile { get; init; }
