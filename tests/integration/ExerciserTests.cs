@@ -67,6 +67,12 @@ public sealed class ExerciserTests : IntegrationTest
             "--ops", "700", "--threads", "8", "--granule", "64", "--max-length", "20000");
     }
 
+    /// <summary>Without the kernel's cache all of a program's requests reach the server at one time, as they are.</summary>
+    [Fact]
+    public void Requests_that_are_not_cached_are_as_the_model() => Exercise(
+        ["-o", "direct_io"], "none", Blocks(s_minimumBlocks.Max()),
+        "--ops", "700", "--threads", "8", "--granule", "64", "--max-length", "100000");
+
     /// <summary>What is read ahead is late on this server, and others write meanwhile.</summary>
     [Theory]
     [MemberData(nameof(Caches))]
