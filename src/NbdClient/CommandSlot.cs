@@ -58,6 +58,9 @@ internal sealed unsafe class CommandSlot(int index)
     /// <summary>Chunks of the reply that reported an error.</summary>
     internal int ErrorChunks { get; set; }
 
+    /// <summary>The meta contexts that a BLOCK_STATUS wants, a bit for each; 0 for all.</summary>
+    internal ulong ContextsWanted { get; private set; }
+
     /// <summary>The meta contexts that the reply had so far, a bit for each.</summary>
     internal ulong ContextsSeen { get; set; }
 
@@ -93,6 +96,7 @@ internal sealed unsafe class CommandSlot(int index)
         Completion = completion;
         Error = Errno.None;
         ErrorChunks = 0;
+        ContextsWanted = type == NbdCommandType.BlockStatus ? ((NbdBlockStatusCompletion)completion).Contexts : 0;
         ContextsSeen = 0;
         QueuedBytesSent = 0;
         Volatile.Write(ref _state, (int)SlotState.Sent);

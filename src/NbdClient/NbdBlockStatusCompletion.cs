@@ -9,6 +9,13 @@ namespace Nbd;
 public abstract class NbdBlockStatusCompletion : NbdCompletion
 {
     /// <summary>
+    /// The contexts that are wanted: bit N stands for number N of <see cref="NbdExport.MetaContexts"/>; 0 for all. A
+    /// server that cannot leave out the others (see <see cref="NbdExport.CanFilterMetaContexts"/>) tells about them,
+    /// too. Not to be changed while the command is in flight.
+    /// </summary>
+    public ulong Contexts { get; set; }
+
+    /// <summary>
     /// Called on the receive thread, for each context at least once if the command succeeds; several times for a long
     /// answer, whose parts follow one another. The extents lie end to end from the offset of the command on; their sum
     /// may be shorter or longer than the command asked for, and differ from context to context. At most

@@ -62,7 +62,7 @@ public sealed partial class NbdClient
         while (offset < end)
         {
             long count = Math.Min(end - offset, limit);
-            ExtentQuery query = new(this, context, offset, count);
+            ExtentQuery query = new(this, context, offset, count) { Contexts = 1UL << context };
             Errno error = await RunAsync(query, offset, count, cancellationToken).ConfigureAwait(false);
             if (error is Errno.EINVAL or Errno.EOVERFLOW && count > Export.MaximumPayloadBytes)
             {

@@ -36,11 +36,14 @@ internal sealed unsafe partial class NbdConnection
     /// </summary>
     private SendOutcome TrySend(CommandSlot slot, bool mayWait)
     {
-        byte* header = stackalloc byte[NbdRequest.ExtendedSizeBytes];
+        bool isFiltered = _filtersContexts && slot.ContextsWanted != 0;
+        byte* header = stackalloc byte[isFiltered ? MaximumFilteredStatusBytes : NbdRequest.ExtendedSizeBytes];
         NbdCommandFlags flags = _extendedHeaders && slot.Payload is not null
             ? slot.Flags | NbdCommandFlags.PayloadLength
             : slot.Flags;
-        int headerBytes = EncodeHeader(header, slot.Type, flags, slot.Cookie, slot.Offset, slot.Length);
+        int headerBytes = isFiltered
+            ? EncodeFilteredStatus(header, slot)
+            : EncodeHeader(header, slot.Type, flags, slot.Cookie, slot.Offset, slot.Length);
         iovec* parts = stackalloc iovec[2];
         int sent = slot.QueuedBytesSent;
         int total = headerBytes + slot.PayloadBytes;

@@ -14,7 +14,37 @@ internal sealed unsafe partial class NbdConnection
     // Descriptors handed on in one call.
     private const int DescriptorsPerCall = 512;
 
+    // A BLOCK_STATUS that names all contexts that there can be: header, length of the range, ids.
+    private const int MaximumFilteredStatusBytes =
+        NbdRequest.ExtendedSizeBytes + sizeof(ulong) + (NbdClientOptions.MaximumMetaContexts * sizeof(uint));
+
     private NbdBlockDescriptor[]? _descriptors;
+
+    /// <summary>A BLOCK_STATUS whose payload names the contexts that are wanted.</summary>
+    /// <returns>Bytes of it.</returns>
+    private int EncodeFilteredStatus(byte* header, CommandSlot slot)
+    {
+        Span<byte> payload =
+            new(header + NbdRequest.ExtendedSizeBytes, MaximumFilteredStatusBytes - NbdRequest.ExtendedSizeBytes);
+        BinaryPrimitives.WriteUInt64BigEndian(payload, slot.Length);
+        int bytes = sizeof(ulong);
+        for (int i = 0; i < _contextIds.Length; i++)
+        {
+            if ((slot.ContextsWanted & (1UL << i)) != 0)
+            {
+                BinaryPrimitives.WriteUInt32BigEndian(payload[bytes..], _contextIds[i]);
+                bytes += sizeof(uint);
+            }
+        }
+
+        NbdCommandFlags flags = slot.Flags | NbdCommandFlags.PayloadLength;
+        return EncodeHeader(header, slot.Type, flags, slot.Cookie, slot.Offset, (ulong)bytes) + bytes;
+    }
+
+    /// <summary>The contexts that the reply must have, a bit for each.</summary>
+    private ulong ContextsDue(CommandSlot slot) => _filtersContexts && slot.ContextsWanted != 0
+        ? slot.ContextsWanted
+        : ulong.MaxValue >> (NbdClientOptions.MaximumMetaContexts - _contextIds.Length);
 
     private void ReceiveStatusChunk(CommandSlot slot, NbdChunkHeader chunk)
     {
@@ -49,12 +79,12 @@ internal sealed unsafe partial class NbdConnection
     private int NoteContext(CommandSlot slot, uint id)
     {
         int context = Array.IndexOf(_contextIds, id);
-        if (context < 0)
+        ulong bit = context < 0 ? 0 : 1UL << context;
+        if ((ContextsDue(slot) & bit) == 0)
         {
-            throw Violation($"answered a BLOCK_STATUS for meta context id {id}, which it had not selected");
+            throw Violation($"answered a BLOCK_STATUS for meta context id {id}, which was not asked for");
         }
 
-        ulong bit = 1UL << context;
         if ((slot.ContextsSeen & bit) != 0)
         {
             throw Violation($"answered a BLOCK_STATUS twice for meta context id {id}");
@@ -109,10 +139,12 @@ internal sealed unsafe partial class NbdConnection
 
     private void CheckAllContexts(CommandSlot slot)
     {
-        int seen = BitOperations.PopCount(slot.ContextsSeen);
-        if (seen != _contextIds.Length)
+        ulong due = ContextsDue(slot);
+        if (slot.ContextsSeen != due)
         {
-            throw Violation($"answered a BLOCK_STATUS for {seen} of {_contextIds.Length} meta contexts");
+            throw Violation(
+                $"answered a BLOCK_STATUS for {BitOperations.PopCount(slot.ContextsSeen)} of "
+                + $"{BitOperations.PopCount(due)} meta contexts");
         }
     }
 }

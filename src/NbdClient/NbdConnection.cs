@@ -31,6 +31,7 @@ internal sealed unsafe partial class NbdConnection : IDisposable
     private readonly uint _chunkMagic;
     private readonly int _headerBytes;
     private readonly uint[] _contextIds;
+    private readonly bool _filtersContexts;
     private readonly Action<NbdConnection, NbdException?> _ended;
     private readonly CommandSlotTable _slots = new();
     private readonly ManualResetEventSlim _hasEnded = new();
@@ -67,6 +68,7 @@ internal sealed unsafe partial class NbdConnection : IDisposable
         _chunkMagic = _extendedHeaders ? NbdMagic.ExtendedReply : NbdMagic.StructuredReply;
         _headerBytes = _extendedHeaders ? NbdChunkHeader.ExtendedSizeBytes : NbdChunkHeader.SizeBytes;
         _contextIds = negotiated.ContextIds;
+        _filtersContexts = negotiated.Export.CanFilterMetaContexts;
         _ended = ended;
     }
 

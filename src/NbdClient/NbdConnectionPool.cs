@@ -247,7 +247,8 @@ public sealed unsafe class NbdConnectionPool : IDisposable
         : Errno.EINVAL;
 
     /// <summary>
-    /// Sends a BLOCK_STATUS: asks for the extents of each of the export's <see cref="NbdExport.MetaContexts"/>.
+    /// Sends a BLOCK_STATUS: asks for the extents of each of the export's <see cref="NbdExport.MetaContexts"/>, or of
+    /// those that <see cref="NbdBlockStatusCompletion.Contexts"/> names.
     /// </summary>
     /// <param name="offset">First byte.</param>
     /// <param name="length">
@@ -257,17 +258,19 @@ public sealed unsafe class NbdConnectionPool : IDisposable
     /// <param name="flags">REQ_ONE (one extent of each context, not longer than the range) or none.</param>
     /// <param name="completion">Called if the result is None, else never.</param>
     /// <returns>
-    /// As for <see cref="WriteZeroes"/>; EOPNOTSUPP: the export has no meta contexts.
+    /// As for <see cref="WriteZeroes"/>; EINVAL also: a context that is not there; EOPNOTSUPP: the export has none.
     /// </returns>
     public Errno BlockStatus(
         ulong offset, ulong length, NbdCommandFlags flags, NbdBlockStatusCompletion completion)
     {
-        if (Export.MetaContexts.Count == 0)
+        int contexts = Export.MetaContexts.Count;
+        if (contexts == 0)
         {
             return Errno.EOPNOTSUPP;
         }
 
-        return FitsHeader(length)
+        bool areKnown = contexts == NbdClientOptions.MaximumMetaContexts || completion.Contexts >> contexts == 0;
+        return areKnown && FitsHeader(length)
             ? Submit(NbdCommandType.BlockStatus, flags, offset, length, null, completion)
             : Errno.EINVAL;
     }

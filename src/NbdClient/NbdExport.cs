@@ -94,4 +94,7 @@ public sealed record NbdExport
 
     /// <summary>Whether the medium rotates.</summary>
     public bool IsRotational => Flags.HasFlag(NbdTransmissionFlags.Rotational);
+
+    /// <summary>Whether BLOCK_STATUS can be limited to some of the <see cref="MetaContexts"/>.</summary>
+    public bool CanFilterMetaContexts => Flags.HasFlag(NbdTransmissionFlags.BlockStatusPayload);
 }

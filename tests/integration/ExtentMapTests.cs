@@ -47,7 +47,7 @@ public sealed class ExtentMapTests : IntegrationTest
 
         List<NbdExtent> map = await AssertMapAsync(QemuNbd("-f", "qcow2", "-A", top), Depth, minimumExtents: 9);
 
-        Assert.Equal<ulong>([0, 1, 2, 3], map.Select(extent => extent.Flags).Distinct().Order());
+        Assert.Equal((ulong[])[0, 1, 2, 3], map.Select(extent => extent.Flags).Distinct().Order());
     }
 
     [Fact]
@@ -100,6 +100,7 @@ public sealed class ExtentMapTests : IntegrationTest
             server.Uri, new NbdClientOptions { MetaContexts = [Allocation], ExtendedHeaders = extended }, Token);
 
         Assert.Equal(extended, client.Export.ExtendedHeaders);
+        Assert.Equal(extended, client.Export.CanFilterMetaContexts);
         List<NbdExtent> map = await MapOfAsync(client, Allocation);
         Assert.Equal(MapOf(server, Allocation), map);
         Assert.Equal(30L << 30, map[0].Length);

@@ -20,7 +20,7 @@ public sealed class BlockStatusTests
         ["one context of two"] = (r => Frame.Status(r, true, 1, (Length, 0)), "for 1 of 2 meta contexts"),
         ["a context twice"] =
             (r => Frame.Status(r, false, 1, (Length, 0)) + Frame.Status(r, true, 1, (Length, 0)), "twice"),
-        ["an unknown context"] = (r => Frame.Status(r, true, 3, (Length, 0)), "meta context id 3"),
+        ["an unknown context"] = (r => Frame.Status(r, true, 3, (Length, 0)), "meta context id 3, which was not asked for"),
         ["an extent of no bytes"] = (r => Frame.Status(r, true, 1, (0, 0)), "an extent of 0 bytes after 0 bytes"),
         ["an extent of no bytes, later"] =
             (r => Frame.Status(r, true, 1, (8, 0), (0, 1)), "an extent of 0 bytes after 8 bytes"),
@@ -138,6 +138,51 @@ public sealed class BlockStatusTests
         server.Finish();
         Assert.Equal([(0, 7, Offset, Length), (8, 7, Offset, Length)], requests.Select(
             r => (r.Flags, r.Type, r.Offset, r.LongLength)));
+    }
+
+    [Theory]
+    [InlineData(false, false)]
+    [InlineData(true, false)]
+    [InlineData(true, true)]
+    public void Contexts_that_are_not_wanted_are_left_out_where_the_server_can(bool extended, bool canFilter)
+    {
+        List<FakeRequest> requests = [];
+        using FakeNbdServer server = new(peer =>
+        {
+            peer.HandshakeWithContexts(extended, [Allocation, Bitmap, "x:c"], flags: canFilter ? 0x1c6d : 0x0c6d);
+            for (int i = 0; i < 2; i++)
+            {
+                FakeRequest request = peer.ReceiveRequest();
+                requests.Add(request);
+                string reply = Frame.Status(request, false, 3, (4096, 2));
+                if (!canFilter)
+                {
+                    reply += Frame.Status(request, false, 1, (4096, 0));
+                }
+
+                peer.Send(reply + Frame.Status(request, true, canFilter && i == 1 ? 1u : 2u, (4096, 1)));
+            }
+
+            peer.Drain();
+        });
+        using NbdConnectionPool pool = Connect(server, Allocation, Bitmap, "x:c");
+        Assert.Equal(canFilter, pool.Export.CanFilterMetaContexts);
+        RecordedStatus status = new() { Contexts = 0b110 };
+        Assert.Equal(Errno.None, pool.BlockStatus(Offset, Length, NbdCommandFlags.RequestOne, status));
+        Assert.Equal(Errno.None, status.Outcome);
+        Assert.Equal([(4096, 1)], status.Of(1));
+        Assert.Equal([(4096, 2)], status.Of(2));
+
+        // The second answer has a context that was left out, and lacks one that was not.
+        status = new() { Contexts = 0b110 };
+        Assert.Equal(Errno.None, pool.BlockStatus(Offset, Length, NbdCommandFlags.RequestOne, status));
+        Assert.Equal(canFilter ? Errno.EIO : Errno.None, status.Outcome);
+        Assert.Equal(
+            Errno.EINVAL,
+            pool.BlockStatus(Offset, Length, NbdCommandFlags.None, new RecordedStatus { Contexts = 0b1000 }));
+        Assert.Equal(
+            canFilter ? (8 | 32, 16ul, Frame.U64(Length) + Frame.U32(2) + Frame.U32(3)) : (8, Length, ""),
+            (requests[0].Flags, requests[0].LongLength, Frame.Bytes(requests[0].Payload)));
     }
 
     [Theory]

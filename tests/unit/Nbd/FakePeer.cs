@@ -208,7 +208,12 @@ internal sealed class FakePeer : IDisposable
     /// ids 1, 2 and so on.
     /// </summary>
     internal void HandshakeWithContexts(
-        bool extended, string[] contexts, ulong size = 1024 * 1024, string[]? asked = null, string extraInfos = "")
+        bool extended,
+        string[] contexts,
+        ulong size = 1024 * 1024,
+        string[]? asked = null,
+        string extraInfos = "",
+        int flags = 0x0c6d)
     {
         Send(Frame.Newstyle());
         Expect(Frame.U32(3));
@@ -229,7 +234,7 @@ internal sealed class FakePeer : IDisposable
 
         Send(Frame.OptionReply(Frame.SetMetaContext, Frame.Ack));
         Expect(Frame.GoFor(""));
-        Send(Frame.ExportInfo(size, 0x0c6d) + extraInfos + Frame.OptionReply(Frame.Go, Frame.Ack));
+        Send(Frame.ExportInfo(size, flags) + extraInfos + Frame.OptionReply(Frame.Go, Frame.Ack));
         IsExtended = extended;
     }
 
