@@ -1,3 +1,4 @@
+using System.Buffers;
 using System.Collections.Concurrent;
 using System.Runtime.InteropServices;
 using Linux;
@@ -8,8 +9,9 @@ namespace Nbd;
 /// <content>What needs more than one command. A series ends when none of its commands is in flight.</content>
 public sealed partial class NbdByteAccess
 {
-    // The wire allows 2^32-1 bytes; smaller steps let a long series be abandoned.
+    // Without extended headers 2^32-1 bytes are possible; smaller steps let a long series be abandoned.
     private const ulong LargestStep = 1 << 30;
+    private const ulong LargestExtendedStep = 1UL << 62;
 
     private const int CommandsInFlight = 8;
 
@@ -25,6 +27,21 @@ public sealed partial class NbdByteAccess
     private readonly ConcurrentQueue<byte[]> _idleBlocks = new();
 
     private int BlockBytes => (int)_mask + 1;
+
+    /// <summary>Reads to where the data belongs, for callers who can wait.</summary>
+    /// <param name="offset">First byte.</param>
+    /// <param name="destination">Filled whole, unless the task ends with an error; pinned until it ends.</param>
+    /// <returns>What the other overloads return, or what their completion gets.</returns>
+    public async Task<Errno> ReadAsync(ulong offset, Memory<byte> destination)
+    {
+        if (destination.IsEmpty)
+        {
+            return Errno.None;
+        }
+
+        using MemoryHandle pinned = destination.Pin();
+        return await ReadPart(offset, Address(pinned), (uint)destination.Length).ConfigureAwait(false);
+    }
 
     /// <param name="series">What was begun.</param>
     /// <param name="completion">Told the outcome.</param>
@@ -49,6 +66,8 @@ public sealed partial class NbdByteAccess
 
     private static unsafe void Complete(NbdCompletion completion, Errno outcome, nint data) =>
         completion.OnCompleted(outcome, (byte*)data);
+
+    private static unsafe nint Address(MemoryHandle pinned) => (nint)pinned.Pointer;
 
     private static unsafe nint Zeroes() => (nint)s_zeroes.Start;
 
@@ -193,7 +212,7 @@ public sealed partial class NbdByteAccess
     {
         bool mayWriteZeroes = type == NbdCommandType.WriteZeroes && !flags.HasFlag(NbdCommandFlags.FastZero);
         bool isSupported = type != NbdCommandType.WriteZeroes || _export.CanWriteZeroes;
-        ulong step = LargestStep;
+        ulong step = _export.ExtendedHeaders ? LargestExtendedStep : LargestStep;
         while (length > 0)
         {
             if (completion.IsAbandoned)

@@ -220,7 +220,7 @@ public sealed unsafe partial class NbdByteAccess
     private bool IsWhole(ulong offset, ulong length) => ((offset | length) & _mask) == 0;
 
     private bool NeedsFlush(NbdCommandFlags flags) =>
-        flags.HasFlag(NbdCommandFlags.ForceUnitAccess) && !_export.CanForceUnitAccess;
+        (flags & NbdCommandFlags.ForceUnitAccess) != 0 && !_export.CanForceUnitAccess;
 
     /// <summary>A READ of whole blocks that hands on the part that was asked for. Reused.</summary>
     private sealed class WidenedRead(NbdByteAccess access) : NbdCompletion

@@ -27,10 +27,14 @@ internal sealed unsafe partial class NbdConnection : IDisposable
     private readonly ConnectionTransport _transport;
     private readonly string _peer;
     private readonly bool _structuredReplies;
+    private readonly bool _extendedHeaders;
+    private readonly uint _chunkMagic;
+    private readonly int _headerBytes;
+    private readonly uint[] _contextIds;
+    private readonly bool _filtersContexts;
     private readonly Action<NbdConnection, NbdException?> _ended;
     private readonly CommandSlotTable _slots = new();
     private readonly ManualResetEventSlim _hasEnded = new();
-    private readonly Thread _receiver;
 
     // Guards sending on the socket, _status, the queue of unsent commands, and taking slots. The one thing that
     // blocks under it is the send itself, for at most ConnectionTransport.SendPatienceMilliseconds.
@@ -60,8 +64,12 @@ internal sealed unsafe partial class NbdConnection : IDisposable
         _transport = transport;
         _peer = peer;
         _structuredReplies = negotiated.StructuredReplies;
+        _extendedHeaders = negotiated.Export.ExtendedHeaders;
+        _chunkMagic = _extendedHeaders ? NbdMagic.ExtendedReply : NbdMagic.StructuredReply;
+        _headerBytes = _extendedHeaders ? NbdChunkHeader.ExtendedSizeBytes : NbdChunkHeader.SizeBytes;
+        _contextIds = negotiated.ContextIds;
+        _filtersContexts = negotiated.Export.CanFilterMetaContexts;
         _ended = ended;
-        _receiver = new Thread(Receive) { Name = "nbd-rx", IsBackground = true };
     }
 
     /// <summary>A connection's lifetime. It only falls.</summary>
@@ -87,7 +95,7 @@ internal sealed unsafe partial class NbdConnection : IDisposable
     internal Action? FlushFailed { get; init; }
 
     /// <summary>Starts to receive. To be called once, before the first command.</summary>
-    internal void Start() => _receiver.Start();
+    internal void Start() => _transport.Start(Receive);
 
     /// <summary>Sends a command.</summary>
     /// <param name="type">Any command but DISC.</param>
@@ -107,7 +115,7 @@ internal sealed unsafe partial class NbdConnection : IDisposable
         NbdCommandType type,
         NbdCommandFlags flags,
         ulong offset,
-        uint length,
+        ulong length,
         byte* memory,
         NbdCompletion completion)
     {
@@ -166,7 +174,7 @@ internal sealed unsafe partial class NbdConnection : IDisposable
 
         _isDisposed = true;
         Close(default);
-        _receiver.Join();
+        _transport.Join();
         _transport.Dispose();
         _hasEnded.Dispose();
         _queueFilled.Dispose();

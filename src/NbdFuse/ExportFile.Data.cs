@@ -22,11 +22,18 @@ internal sealed unsafe partial class ExportFile
         }
 
         uint length = (uint)Math.Min(size, _size - offset);
+        if (_readAhead is null || !_readAhead.TryRead(request, offset, length))
+        {
+            ReadPlainly(request, offset, length);
+        }
+    }
+
+    private void ReadPlainly(FuseRequest request, ulong offset, uint length)
+    {
         ExportOperation operation = ExportOperation.For(request, ExportOperation.Kind.Read, length);
-        Errno error = _bytes.IsOneRead(offset, length)
+        CompleteUnlessAccepted(operation, _bytes.IsOneRead(offset, length)
             ? _bytes.Read(offset, length, operation)
-            : _bytes.Read(offset, request.DataBuffer, length, operation);
-        ReplyUnlessAccepted(request, error);
+            : _bytes.Read(offset, request.DataBuffer, length, operation));
     }
 
     internal void Write(FuseRequest request, ulong offset, byte* payload, uint length, uint openFlags)
@@ -45,12 +52,13 @@ internal sealed unsafe partial class ExportFile
 
         length = (uint)Math.Min(length, _size - offset);
         _attributes.TouchModified();
+        BeginChange(request, offset, length);
 
         // Of a file that the kernel caches it asks for durability with an FSYNC of its own.
         bool mustBeDurable = _options.DirectIo && (openFlags & LibC.O_DSYNC) != 0;
         NbdCommandFlags flags = mustBeDurable ? NbdCommandFlags.ForceUnitAccess : NbdCommandFlags.None;
         ExportOperation operation = ExportOperation.For(request, ExportOperation.Kind.Write, length);
-        ReplyUnlessAccepted(request, _bytes.Write(offset, payload, length, flags, operation));
+        CompleteUnlessAccepted(operation, _bytes.Write(offset, payload, length, flags, operation));
     }
 
     internal void Fsync(FuseRequest request)
@@ -62,14 +70,27 @@ internal sealed unsafe partial class ExportFile
         }
 
         // The kernel has seen the replies to all WRITEs that this covers (proto.md, "Ordering").
-        ReplyUnlessAccepted(request, _pool.Flush(ExportOperation.For(request, ExportOperation.Kind.Empty, 0)));
+        ExportOperation operation = ExportOperation.For(request, ExportOperation.Kind.Empty, 0);
+        CompleteUnlessAccepted(operation, _pool.Flush(operation));
     }
 
-    private static void ReplyUnlessAccepted(FuseRequest request, Errno error)
+    private static void CompleteUnlessAccepted(ExportOperation operation, Errno error)
     {
         if (error != Errno.None)
         {
-            request.ReplyError(FileErrno.From(error));
+            operation.Complete(error, null);
+        }
+    }
+
+    /// <summary>
+    /// Says that a request is going to change a range: before its first command, once it is sure that its answer comes
+    /// from an <see cref="ExportOperation"/>.
+    /// </summary>
+    private void BeginChange(FuseRequest request, ulong offset, ulong length)
+    {
+        if (_readAhead is not null)
+        {
+            ExportOperation.For(request, ExportOperation.Kind.Empty, 0).Changes(_readAhead, offset, length);
         }
     }
 }

@@ -1,6 +1,5 @@
 using Fuse;
 using Linux;
-using Nbd;
 using Nbd.Protocol;
 
 namespace NbdFuse;
@@ -40,10 +39,11 @@ internal sealed unsafe partial class ExportFile
         else
         {
             _attributes.TouchModified();
+            BeginChange(request, offset, length);
             NbdCommandFlags flags = isPunch ? NbdCommandFlags.None : NbdCommandFlags.NoHole;
             ExportOperation operation = ExportOperation.For(request, ExportOperation.Kind.Empty, 0);
-            ReplyUnlessAccepted(
-                request, _bytes.WriteZeroes(offset, Math.Min(length, _size - offset), flags, operation));
+            CompleteUnlessAccepted(
+                operation, _bytes.WriteZeroes(offset, Math.Min(length, _size - offset), flags, operation));
         }
     }
 }

@@ -1,184 +1,80 @@
-using System.Text;
 using Fuse;
 using Linux;
-using Tmds.Linux;
 
 namespace NbdFuse;
 
 /// <summary>
-/// The tree of a mount: a root directory with one file in it, or the file as the root itself. What is about the file
-/// goes on to <see cref="ExportFile"/>.
+/// Answers the kernel: finds the node that a request is about in the <see cref="FileTree"/>. This part is about data;
+/// it goes on to the <see cref="FileNode"/>.
 /// </summary>
-internal sealed unsafe class ExportFileSystem : FuseFileSystem
+/// <param name="tree">The names.</param>
+internal sealed unsafe partial class ExportFileSystem(FileTree tree) : FuseFileSystem
 {
-    private const ulong RootNode = 1;
-    private const ulong FileNodeInDirectory = 2;
-
-    private readonly ExportFile _file;
-    private readonly ExportFileOptions _options;
-    private readonly byte[]? _fileName;
-    private readonly FileAttributesInMemory? _directory;
-
-    /// <param name="file">The file.</param>
-    /// <param name="options">How it looks.</param>
-    internal ExportFileSystem(ExportFile file, ExportFileOptions options)
-    {
-        (_file, _options) = (file, options);
-        if (options.FileName is not null)
-        {
-            uint directoryMode = (options.ReadOnly ? 0x16du : 0x1edu) & ~options.Umask;
-            _fileName = Encoding.UTF8.GetBytes(options.FileName);
-            _directory = new FileAttributesInMemory(
-                (uint)LibC.S_IFDIR | directoryMode, options.UserId, options.GroupId);
-        }
-    }
-
-    private ulong FileNode => _directory is null ? RootNode : FileNodeInDirectory;
-
-    /// <inheritdoc/>
-    protected override void Lookup(FuseRequest request, ReadOnlySpan<byte> name)
-    {
-        if (_directory is null || request.NodeId != RootNode || !name.SequenceEqual(_fileName))
-        {
-            request.ReplyError(Errno.ENOENT);
-            return;
-        }
-
-        request.ReplyEntry(new FuseEntryOut
-        {
-            NodeId = FileNodeInDirectory,
-            EntryValid = (ulong)_options.EntryTimeout.TotalSeconds,
-            EntryValidNanoseconds = Nanoseconds(_options.EntryTimeout),
-            AttrValid = (ulong)_options.AttrTimeout.TotalSeconds,
-            AttrValidNanoseconds = Nanoseconds(_options.AttrTimeout),
-            Attr = Attributes(FileNodeInDirectory),
-        });
-    }
-
-    /// <inheritdoc/>
-    protected override void GetAttr(FuseRequest request)
-    {
-        if (!Exists(request.NodeId))
-        {
-            request.ReplyError(Errno.ENOENT);
-            return;
-        }
-
-        ReplyAttributes(request);
-    }
-
-    /// <inheritdoc/>
-    protected override void SetAttr(FuseRequest request, in FuseSetAttrIn attr)
-    {
-        Errno refused = !Exists(request.NodeId) ? Errno.ENOENT
-            : request.NodeId == FileNode ? _file.TryChange(attr)
-            : TryChangeDirectory(attr);
-        if (refused == Errno.None)
-        {
-            ReplyAttributes(request);
-        }
-        else
-        {
-            request.ReplyError(refused);
-        }
-    }
-
     /// <inheritdoc/>
     protected override void Open(FuseRequest request, uint flags)
     {
-        if (request.NodeId != FileNode)
+        if (FindFile(request) is FileNode file)
         {
-            request.ReplyError(Errno.EISDIR);
-        }
-        else
-        {
-            _file.Open(request, flags);
+            file.Open(request, flags);
         }
     }
 
     /// <inheritdoc/>
-    protected override void Read(FuseRequest request, ulong handle, ulong offset, uint size) =>
-        _file.Read(request, offset, size);
+    protected override void Release(FuseRequest request, ulong handle)
+    {
+        if (FindFile(request) is FileNode file)
+        {
+            file.Release(request);
+        }
+    }
+
+    /// <inheritdoc/>
+    protected override void Read(FuseRequest request, ulong handle, ulong offset, uint size)
+    {
+        if (FindFile(request) is FileNode file)
+        {
+            file.Read(request, offset, size);
+        }
+    }
 
     /// <inheritdoc/>
     protected override void Write(
-        FuseRequest request, ulong handle, ulong offset, byte* payload, uint length, uint openFlags) =>
-        _file.Write(request, offset, payload, length, openFlags);
-
-    /// <inheritdoc/>
-    protected override void Fsync(FuseRequest request, ulong handle, bool dataOnly) => _file.Fsync(request);
-
-    /// <inheritdoc/>
-    protected override void Fallocate(FuseRequest request, ulong handle, uint mode, ulong offset, ulong length) =>
-        _file.Fallocate(request, mode, offset, length);
-
-    /// <inheritdoc/>
-    protected override void Readdir(FuseRequest request, ulong handle, ulong offset, uint size)
+        FuseRequest request, ulong handle, ulong offset, byte* payload, uint length, uint openFlags)
     {
-        if (_directory is null || request.NodeId != RootNode)
+        if (FindFile(request) is FileNode file)
         {
-            request.ReplyError(Errno.ENOTDIR);
-            return;
+            file.Write(request, offset, payload, length, openFlags);
         }
-
-        FuseDirectoryWriter entries = new(request, size);
-        ReadOnlySpan<byte> name = _fileName;
-        _ = (offset >= 1 || entries.TryAdd(RootNode, 1, (uint)LibC.S_IFDIR, "."u8))
-            && (offset >= 2 || entries.TryAdd(RootNode, 2, (uint)LibC.S_IFDIR, ".."u8))
-            && (offset >= 3 || entries.TryAdd(FileNodeInDirectory, 3, (uint)LibC.S_IFREG, name));
-        entries.Reply();
     }
 
     /// <inheritdoc/>
-    protected override void Statfs(FuseRequest request)
+    protected override void Fsync(FuseRequest request, ulong handle, bool dataOnly)
     {
-        uint block = Math.Max(4096, _file.MinimumBlockBytes);
-        request.ReplyStatfs(new FuseStatfsOut
+        if (FindFile(request) is FileNode file)
         {
-            BlockSize = block,
-            FragmentSize = block,
-            Blocks = (_file.SizeBytes + block - 1) / block,
-            Files = _directory is null ? 1u : 2u,
-            NameLength = 255,
-        });
+            file.Fsync(request);
+        }
     }
 
-    private static uint Nanoseconds(TimeSpan time) => (uint)(time.Ticks % TimeSpan.TicksPerSecond * 100);
-
-    private Errno TryChangeDirectory(in FuseSetAttrIn attr)
+    /// <inheritdoc/>
+    protected override void Fallocate(FuseRequest request, ulong handle, uint mode, ulong offset, ulong length)
     {
-        if (attr.Valid.HasFlag(FuseSetAttrValid.Size))
+        if (FindFile(request) is FileNode file)
         {
-            return Errno.EISDIR;
+            file.Fallocate(request, mode, offset, length);
         }
-
-        _directory!.Change(attr);
-        return Errno.None;
     }
 
-    private bool Exists(ulong node) => node == RootNode || node == FileNode;
-
-    private void ReplyAttributes(FuseRequest request) => request.ReplyAttr(new FuseAttrOut
+    /// <summary>The file that a request is about. If there is none, the request is answered.</summary>
+    private FileNode? FindFile(FuseRequest request)
     {
-        AttrValid = (ulong)_options.AttrTimeout.TotalSeconds,
-        AttrValidNanoseconds = Nanoseconds(_options.AttrTimeout),
-        Attr = Attributes(request.NodeId),
-    });
-
-    private FuseAttr Attributes(ulong node)
-    {
-        FuseAttr attr;
-        if (node == FileNode)
+        TreeNode? node = tree.Find(request.NodeId);
+        if (node is FileNode file)
         {
-            attr = _file.Attributes();
-        }
-        else
-        {
-            attr = new FuseAttr { LinkCount = 2, BlockSize = 4096 };
-            _directory!.CopyTo(ref attr);
+            return file;
         }
 
-        attr.Inode = node;
-        return attr;
+        request.ReplyError(node is null ? Errno.ENOENT : Errno.EISDIR);
+        return null;
     }
 }
