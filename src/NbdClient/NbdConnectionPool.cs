@@ -349,22 +349,28 @@ public sealed unsafe class NbdConnectionPool : IDisposable
     private Errno SubmitChange(
         NbdCommandType type, NbdCommandFlags flags, ulong offset, ulong length, byte* payload, NbdCompletion completion)
     {
-        const long OneChange = 1L << 32;
-        const long OneSubmission = 1;
-        _ = Interlocked.Add(ref _changes, OneChange + OneSubmission);
-        Errno error = Submit(type, flags, offset, length, payload, completion);
-        _ = Interlocked.Add(ref _changes, -OneSubmission);
-        return error;
-    }
-
-    private Errno Submit(
-        NbdCommandType type, NbdCommandFlags flags, ulong offset, ulong length, byte* memory, NbdCompletion completion)
-    {
         if (!IsSendable(type, offset, length))
         {
             return Errno.EINVAL;
         }
 
+        const long OneChange = 1L << 32;
+        const long OneSubmission = 1;
+        _ = Interlocked.Add(ref _changes, OneChange + OneSubmission);
+        Errno error = Send(type, flags, offset, length, payload, completion);
+        _ = Interlocked.Add(ref _changes, -OneSubmission);
+        return error;
+    }
+
+    private Errno Submit(
+        NbdCommandType type, NbdCommandFlags flags, ulong offset, ulong length, byte* memory, NbdCompletion completion) =>
+        IsSendable(type, offset, length)
+            ? Send(type, flags, offset, length, memory, completion)
+            : Errno.EINVAL;
+
+    private Errno Send(
+        NbdCommandType type, NbdCommandFlags flags, ulong offset, ulong length, byte* memory, NbdCompletion completion)
+    {
         // A loop's thread uses the connection that it drives: no other thread is woken for the reply.
         uint turn = _rings is not null && RingLoop.Current is RingLoop loop
             ? (uint)loop.Index
