@@ -50,7 +50,7 @@ def readers(file):
          "--allow_file_create=0", "--output-format=json", f"--filename={file}"],
         capture_output=True, text=True, timeout=SECONDS + 120)
     if result.returncode != 0:
-        sys.exit(f"bench_scale: fio failed:\n{result.stdout[-2000:]}{result.stderr}")
+        sys.exit(f"bench_scale: fio failed:\n{result.stderr[-500:]}")
     jobs = json.loads(result.stdout[result.stdout.index("{"):])["jobs"]
     return [job["read"]["bw_bytes"] for job in jobs]
 
@@ -88,7 +88,12 @@ def main():
     finally:
         for process in reversed(processes):
             process.terminate()
-            process.wait(10)
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        subprocess.run(["fusermount3", "-u", "-z", folder / "mnt"], stderr=subprocess.DEVNULL)
         shutil.rmtree(folder, ignore_errors=True)
 
 

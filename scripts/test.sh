@@ -12,6 +12,11 @@ if [ "$(id -u)" = 0 ] && [ "$(stat -c %a /dev/fuse 2>/dev/null)" = 600 ]; then
     echo "nbdfuse: chmod 666 /dev/fuse, for the tests as an ordinary user"
     chmod 666 /dev/fuse
 fi
+uring=/sys/module/fuse/parameters/enable_uring
+if [ "$(id -u)" = 0 ] && [ "$(cat $uring 2>/dev/null)" = N ] && echo Y 2>/dev/null >$uring; then
+    echo "nbdfuse: $uring is Y while the tests run"
+    trap 'echo N >$uring' EXIT
+fi
 mkdir -p artifacts/test-results
 status=0
 for suite in $suites; do

@@ -98,7 +98,8 @@ public sealed partial class FuseSession
     {
         _queues =
         [
-            .. _options.Rings!.Loops.Select(
+            // More rings than queues: the others only drive their connections.
+            .. _options.Rings!.Loops.Where(loop => _layout!.QueuesOf(loop.Index).Any()).Select(
                 loop => new UringQueues(this, loop, _mount.Device.Fd, dispatcher, _pool!, _warnings, _layout!)),
         ];
         LinuxException?[] refusals =

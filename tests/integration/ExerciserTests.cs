@@ -7,6 +7,7 @@ namespace IntegrationTests;
 public sealed class ExerciserTests : IntegrationTest
 {
     private const int SizeBytes = 8 << 20;
+    private const string EnableUring = "/sys/module/fuse/parameters/enable_uring";
 
     /// <summary>The smallest requests that servers take. Larger ones than 1 once unaligned access is there.</summary>
     private static readonly int[] s_minimumBlocks = [1];
@@ -38,7 +39,12 @@ public sealed class ExerciserTests : IntegrationTest
     [MemberData(nameof(Mounts))]
     public void The_file_is_as_its_model(string cache, int block, string transport)
     {
-        Assert.SkipWhen(transport == "uring" && !Uring, "the kernel's parameter fuse.enable_uring is N");
+        if (transport == "uring")
+        {
+            Assert.SkipUnless(File.Exists(EnableUring), "this kernel has no FUSE over io_uring");
+            Assert.True(File.ReadAllText(EnableUring).StartsWith('Y'), $"as root: echo Y >{EnableUring}");
+        }
+
         NbdServer server = Blocks(block);
         string[] options = [.. Offer.Argument("--cache", cache), .. Offer.Argument("--transport", transport)];
 
@@ -66,6 +72,12 @@ public sealed class ExerciserTests : IntegrationTest
             Offer.Argument("--cache", cache), cache, server,
             "--ops", "700", "--threads", "8", "--granule", "64", "--max-length", "20000");
     }
+
+    /// <summary>Without the kernel's cache all of a program's requests reach the server at one time, as they are.</summary>
+    [Fact]
+    public void Requests_that_are_not_cached_are_as_the_model() => Exercise(
+        ["-o", "direct_io"], "none", Blocks(s_minimumBlocks.Max()),
+        "--ops", "700", "--threads", "8", "--granule", "64", "--max-length", "100000");
 
     /// <summary>What is read ahead is late on this server, and others write meanwhile.</summary>
     [Theory]
@@ -105,10 +117,6 @@ public sealed class ExerciserTests : IntegrationTest
         Assert.Equal(1, exitCode);
         Assert.Contains("the backing image", output);
     }
-
-    private static bool Uring =>
-        File.Exists("/sys/module/fuse/parameters/enable_uring")
-            && File.ReadAllText("/sys/module/fuse/parameters/enable_uring").StartsWith('Y');
 
     private string Model => Folder.FileAt("model");
 

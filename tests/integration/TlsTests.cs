@@ -111,8 +111,9 @@ public sealed class TlsTests : IntegrationTest
     [Fact]
     public void The_reference_server_is_read_and_written()
     {
-        using TestCertificates certificates = new TestCertificates(Pki).WithServer("localhost");
+        using TestCertificates certificates = new TestCertificates(Pki).WithServer("localhost").WithClient("me");
         string image = Image();
+        // With cacertfile it wants a certificate of the client.
         string files = $"force_tls = true\ncertfile = {Pki}/server-cert.pem\nkeyfile = {Pki}/server-key.pem\n"
             + $"cacertfile = {Pki}/ca-cert.pem";
         NbdServer server = ReferenceServer("disk", image, general: files);

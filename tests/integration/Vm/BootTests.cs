@@ -68,12 +68,9 @@ public sealed class BootTests : IntegrationTest
     [Fact]
     public void A_machine_boots_from_the_name_of_an_export()
     {
-        string socket = Folder.FileAt("example.sock");
-        BackgroundProcess example = Background(
-            "dotnet", "run", System.IO.Path.Combine(Repository.Root, "examples", "base64-server.cs"), "--", "--unix", socket);
-        Wait.Until(() => File.Exists(socket) || example.HasExited, $"the example is ready: {example}", TimeSpan.FromMinutes(3));
+        ExampleServer example = new(Background, "base64-server.cs", Folder.FileAt("example.sock"));
         string name = Uri.EscapeDataString(Convert.ToBase64String(BootSector.Printing("BOOTED-FROM-AN-EXPORT-NAME")));
-        NbdFuseMount mount = Mount(Request($"nbd+unix:///{name}?socket={socket}") with { Options = ["-r"] });
+        NbdFuseMount mount = Mount(Request(example.UriOf(name)) with { Options = ["-r"] });
         BackgroundProcess machine = Background(
             "qemu-system-x86_64", VirtualMachine.Arguments($"file={mount.File},format=raw,if=ide,snapshot=on"));
 
@@ -85,6 +82,7 @@ public sealed class BootTests : IntegrationTest
         Assert.Contains("BOOTED-FROM-AN-EXPORT-NAME", machine.Log);
         machine.Dispose();
         mount.Unmount();
+        example.Stop();
     }
 
     private void CheckGuestWrote(string image, string dataPartition, byte[] data)

@@ -26,6 +26,30 @@ public sealed class CommandLineTests
         Assert.Equal("dir", invocation.Mountpoint);
     }
 
+    [Theory]
+    [InlineData(null, 32 << 20)]
+    [InlineData("--readahead=off", 0)]
+    [InlineData("--readahead=0", 0)]
+    [InlineData("--readahead=256K", 256 << 10)]
+    [InlineData("--reada=8M", 8 << 20)]
+    [InlineData("--readahead=512M", 512 << 20)]
+    public void So_much_is_read_ahead(string? option, long bytes)
+    {
+        string[] options = option is null ? [] : [option];
+
+        Assert.Equal(bytes, Parse([.. options, "dir", "nbd://localhost"]).ReadAheadBytes);
+    }
+
+    [Theory]
+    [InlineData("--readahead=on")]
+    [InlineData("--readahead=")]
+    [InlineData("--readahead=-1")]
+    [InlineData("--readahead=4K")]
+    [InlineData("--readahead=1G")]
+    [InlineData("--readahead=16E")]
+    public void Other_sizes_of_read_ahead_are_refused(string option) =>
+        Assert.Contains("--readahead", Refused(option, "dir", "nbd://localhost"));
+
     [Fact]
     public void Nothing_after_the_mountpoint_is_taken_for_an_option()
     {
