@@ -39,7 +39,7 @@ internal sealed unsafe class CommandSlot(int index)
 
     internal ulong Offset { get; private set; }
 
-    internal uint Length { get; private set; }
+    internal ulong Length { get; private set; }
 
     /// <summary>A WRITE's data, which its owner keeps until the completion; null for all others.</summary>
     internal byte* Payload { get; private set; }
@@ -58,6 +58,9 @@ internal sealed unsafe class CommandSlot(int index)
     /// <summary>Chunks of the reply that reported an error.</summary>
     internal int ErrorChunks { get; set; }
 
+    /// <summary>The meta contexts that the reply had so far, a bit for each.</summary>
+    internal ulong ContextsSeen { get; set; }
+
     /// <summary>Gathers a READ that is answered in several chunks; null as long as none came.</summary>
     internal ReadAssembly? Assembly { get; set; }
 
@@ -74,11 +77,11 @@ internal sealed unsafe class CommandSlot(int index)
 
     internal SlotState State => (SlotState)Volatile.Read(ref _state);
 
-    /// <summary>Header and payload on the wire, in bytes.</summary>
-    internal int WireBytes => NbdRequest.SizeBytes + (Payload is null ? 0 : (int)Length);
+    /// <summary>What follows the header on the wire, in bytes.</summary>
+    internal int PayloadBytes => Payload is null ? 0 : (int)Length;
 
     internal void Fill(
-        NbdCommandType type, NbdCommandFlags flags, ulong offset, uint length, byte* memory, NbdCompletion completion)
+        NbdCommandType type, NbdCommandFlags flags, ulong offset, ulong length, byte* memory, NbdCompletion completion)
     {
         Generation++;
         Type = type;
@@ -90,6 +93,7 @@ internal sealed unsafe class CommandSlot(int index)
         Completion = completion;
         Error = Errno.None;
         ErrorChunks = 0;
+        ContextsSeen = 0;
         QueuedBytesSent = 0;
         Volatile.Write(ref _state, (int)SlotState.Sent);
     }

@@ -162,10 +162,18 @@ public sealed partial class NbdClient : IAsyncDisposable
         NbdCommandType.Trim => "TRIM",
         NbdCommandType.Cache => "CACHE",
         NbdCommandType.WriteZeroes => "WRITE_ZEROES",
+        NbdCommandType.BlockStatus => "BLOCK_STATUS",
         _ => type.ToString(),
     };
 
     private CommandOperation TakeOperation()
+    {
+        BeginCommand();
+        return _idle.TryDequeue(out CommandOperation? operation) ? operation : new CommandOperation(this);
+    }
+
+    /// <summary>Counts a command that is about to be sent; <see cref="CommandCompleted"/> ends it.</summary>
+    private void BeginCommand()
     {
         // Counted before the look: DisposeAsync marks before it counts down, so one of the two sees the other.
         Interlocked.Increment(ref _inFlight);
@@ -174,7 +182,5 @@ public sealed partial class NbdClient : IAsyncDisposable
             CommandCompleted();
             throw new ObjectDisposedException(nameof(NbdClient));
         }
-
-        return _idle.TryDequeue(out CommandOperation? operation) ? operation : new CommandOperation(this);
     }
 }

@@ -3,6 +3,9 @@ namespace Nbd;
 /// <summary>How to connect. Immutable after construction.</summary>
 public sealed record NbdClientOptions
 {
+    /// <summary>Most meta contexts of a connection.</summary>
+    public const int MaximumMetaContexts = 64;
+
     /// <summary>
     /// Number of connections, 1 to 1024, for a server that allows more than one; null chooses
     /// min(4, max(2, CPUs / 2)). A server that allows only one gets one.
@@ -20,4 +23,16 @@ public sealed record NbdClientOptions
     /// end of the server if it was started for us; <see cref="Timeout.InfiniteTimeSpan"/> for none.
     /// </summary>
     public TimeSpan CloseTimeout { get; init; } = TimeSpan.FromSeconds(30);
+
+    /// <summary>
+    /// Meta contexts to ask for, such as "base:allocation", at most <see cref="MaximumMetaContexts"/> names of at most
+    /// 4096 bytes of UTF-8. <see cref="NbdExport.MetaContexts"/> tells which of them the server has: none is an error.
+    /// </summary>
+    public IReadOnlyList<string> MetaContexts { get; init; } = [];
+
+    /// <summary>
+    /// Whether to ask for extended headers; null does so when there are <see cref="MetaContexts"/> or the server
+    /// insists. A server that does not know them is no error.
+    /// </summary>
+    public bool? ExtendedHeaders { get; init; }
 }

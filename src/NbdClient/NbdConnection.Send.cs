@@ -36,23 +36,20 @@ internal sealed unsafe partial class NbdConnection
     /// </summary>
     private SendOutcome TrySend(CommandSlot slot, bool mayWait)
     {
-        byte* header = stackalloc byte[NbdRequest.SizeBytes];
-        NbdRequest.Encode(
-            new Span<byte>(header, NbdRequest.SizeBytes),
-            slot.Type,
-            slot.Flags,
-            slot.Cookie,
-            slot.Offset,
-            slot.Length);
+        byte* header = stackalloc byte[NbdRequest.ExtendedSizeBytes];
+        NbdCommandFlags flags = _extendedHeaders && slot.Payload is not null
+            ? slot.Flags | NbdCommandFlags.PayloadLength
+            : slot.Flags;
+        int headerBytes = EncodeHeader(header, slot.Type, flags, slot.Cookie, slot.Offset, slot.Length);
         iovec* parts = stackalloc iovec[2];
         int sent = slot.QueuedBytesSent;
-        int total = slot.WireBytes;
-        int headerLeft = Math.Max(0, NbdRequest.SizeBytes - sent);
-        int payloadSent = Math.Max(0, sent - NbdRequest.SizeBytes);
-        parts[0].iov_base = header + NbdRequest.SizeBytes - headerLeft;
+        int total = headerBytes + slot.PayloadBytes;
+        int headerLeft = Math.Max(0, headerBytes - sent);
+        int payloadSent = Math.Max(0, sent - headerBytes);
+        parts[0].iov_base = header + headerBytes - headerLeft;
         parts[0].iov_len = headerLeft;
         parts[1].iov_base = slot.Payload + payloadSent;
-        parts[1].iov_len = total - NbdRequest.SizeBytes - payloadSent;
+        parts[1].iov_len = slot.PayloadBytes - payloadSent;
         Errno errno = _transport.Send(parts, slot.Payload is null ? 1 : 2, mayWait, out int count);
         if (errno != Errno.None)
         {
@@ -68,6 +65,21 @@ internal sealed unsafe partial class NbdConnection
 
         slot.QueuedBytesSent = sent + count;
         return SendOutcome.Part;
+    }
+
+    /// <returns>Bytes of it.</returns>
+    private int EncodeHeader(
+        byte* header, NbdCommandType type, NbdCommandFlags flags, ulong cookie, ulong offset, ulong length)
+    {
+        Span<byte> wire = new(header, NbdRequest.ExtendedSizeBytes);
+        if (_extendedHeaders)
+        {
+            NbdRequest.EncodeExtended(wire, type, flags, cookie, offset, length);
+            return NbdRequest.ExtendedSizeBytes;
+        }
+
+        NbdRequest.Encode(wire, type, flags, cookie, offset, (uint)length);
+        return NbdRequest.SizeBytes;
     }
 
     private void EnqueueLocked(CommandSlot slot)
@@ -158,10 +170,9 @@ internal sealed unsafe partial class NbdConnection
 
     private void SendDisconnectLocked()
     {
-        byte* header = stackalloc byte[NbdRequest.SizeBytes];
-        NbdRequest.Encode(
-            new Span<byte>(header, NbdRequest.SizeBytes), NbdCommandType.Disconnect, NbdCommandFlags.None, 0, 0, 0);
-        iovec part = new() { iov_base = header, iov_len = NbdRequest.SizeBytes };
+        byte* header = stackalloc byte[NbdRequest.ExtendedSizeBytes];
+        int bytes = EncodeHeader(header, NbdCommandType.Disconnect, NbdCommandFlags.None, 0, 0, 0);
+        iovec part = new() { iov_base = header, iov_len = bytes };
         _ = _transport.Send(&part, 1, mayWait: true, out _);
         _transport.EndSending();
     }

@@ -27,6 +27,10 @@ internal sealed unsafe partial class NbdConnection : IDisposable
     private readonly ConnectionTransport _transport;
     private readonly string _peer;
     private readonly bool _structuredReplies;
+    private readonly bool _extendedHeaders;
+    private readonly uint _chunkMagic;
+    private readonly int _headerBytes;
+    private readonly uint[] _contextIds;
     private readonly Action<NbdConnection, NbdException?> _ended;
     private readonly CommandSlotTable _slots = new();
     private readonly ManualResetEventSlim _hasEnded = new();
@@ -60,6 +64,10 @@ internal sealed unsafe partial class NbdConnection : IDisposable
         _transport = transport;
         _peer = peer;
         _structuredReplies = negotiated.StructuredReplies;
+        _extendedHeaders = negotiated.Export.ExtendedHeaders;
+        _chunkMagic = _extendedHeaders ? NbdMagic.ExtendedReply : NbdMagic.StructuredReply;
+        _headerBytes = _extendedHeaders ? NbdChunkHeader.ExtendedSizeBytes : NbdChunkHeader.SizeBytes;
+        _contextIds = negotiated.ContextIds;
         _ended = ended;
         _receiver = new Thread(Receive) { Name = "nbd-rx", IsBackground = true };
     }
@@ -107,7 +115,7 @@ internal sealed unsafe partial class NbdConnection : IDisposable
         NbdCommandType type,
         NbdCommandFlags flags,
         ulong offset,
-        uint length,
+        ulong length,
         byte* memory,
         NbdCompletion completion)
     {

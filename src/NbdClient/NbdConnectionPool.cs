@@ -13,6 +13,11 @@ public sealed unsafe class NbdConnectionPool : IDisposable
     /// <summary>Largest number of connections that can be asked for.</summary>
     public const int MaximumConnections = 1024;
 
+    /// <summary>
+    /// Most extents of one meta context in the answer to one BLOCK_STATUS (proto.md, "NBD_REPLY_TYPE_BLOCK_STATUS").
+    /// </summary>
+    public const int MaximumDescriptors = 1 << 20;
+
     private const long NotFlushed = -1;
 
     private static readonly TimeSpan s_disconnectTime = TimeSpan.FromSeconds(5);
@@ -183,33 +188,75 @@ public sealed unsafe class NbdConnectionPool : IDisposable
 
     /// <summary>Sends a WRITE_ZEROES: afterwards the range reads as zeroes.</summary>
     /// <param name="offset">First byte.</param>
-    /// <param name="length">Bytes, at least 1.</param>
+    /// <param name="length">
+    /// Bytes, at least 1; at most 2^32-1 unless the export has <see cref="NbdExport.ExtendedHeaders"/>.
+    /// </param>
     /// <param name="flags">FUA, NO_HOLE, FAST_ZERO.</param>
     /// <param name="completion">Called once if the result is None, else never.</param>
-    /// <returns>As for <see cref="Read(ulong, uint, NbdCommandFlags, NbdCompletion)"/>.</returns>
-    public Errno WriteZeroes(ulong offset, uint length, NbdCommandFlags flags, NbdCompletion completion)
-    {
-        return SubmitChange(NbdCommandType.WriteZeroes, flags, offset, length, null, completion);
-    }
+    /// <returns>
+    /// As for <see cref="Read(ulong, uint, NbdCommandFlags, NbdCompletion)"/>; EINVAL: the length does not fit into a
+    /// request.
+    /// </returns>
+    public Errno WriteZeroes(ulong offset, ulong length, NbdCommandFlags flags, NbdCompletion completion) =>
+        FitsHeader(length)
+            ? SubmitChange(NbdCommandType.WriteZeroes, flags, offset, length, null, completion)
+            : Errno.EINVAL;
 
     /// <summary>Sends a TRIM: afterwards nothing is known about the content of the range.</summary>
     /// <param name="offset">First byte.</param>
-    /// <param name="length">Bytes, at least 1.</param>
+    /// <param name="length">
+    /// Bytes, at least 1; at most 2^32-1 unless the export has <see cref="NbdExport.ExtendedHeaders"/>.
+    /// </param>
     /// <param name="flags">FUA or none.</param>
     /// <param name="completion">Called once if the result is None, else never.</param>
-    /// <returns>As for <see cref="Read(ulong, uint, NbdCommandFlags, NbdCompletion)"/>.</returns>
-    public Errno Trim(ulong offset, uint length, NbdCommandFlags flags, NbdCompletion completion)
-    {
-        return SubmitChange(NbdCommandType.Trim, flags, offset, length, null, completion);
-    }
+    /// <returns>
+    /// As for <see cref="Read(ulong, uint, NbdCommandFlags, NbdCompletion)"/>; EINVAL: the length does not fit into a
+    /// request.
+    /// </returns>
+    public Errno Trim(ulong offset, ulong length, NbdCommandFlags flags, NbdCompletion completion) =>
+        FitsHeader(length)
+            ? SubmitChange(NbdCommandType.Trim, flags, offset, length, null, completion)
+            : Errno.EINVAL;
 
     /// <summary>Sends a CACHE: a hint that the range will be read.</summary>
     /// <param name="offset">First byte.</param>
-    /// <param name="length">Bytes, at least 1.</param>
+    /// <param name="length">
+    /// Bytes, at least 1; at most 2^32-1 unless the export has <see cref="NbdExport.ExtendedHeaders"/>.
+    /// </param>
     /// <param name="completion">Called once if the result is None, else never.</param>
-    /// <returns>As for <see cref="Read(ulong, uint, NbdCommandFlags, NbdCompletion)"/>.</returns>
-    public Errno Cache(ulong offset, uint length, NbdCompletion completion) =>
-        Submit(NbdCommandType.Cache, NbdCommandFlags.None, offset, length, null, completion);
+    /// <returns>
+    /// As for <see cref="Read(ulong, uint, NbdCommandFlags, NbdCompletion)"/>; EINVAL: the length does not fit into a
+    /// request.
+    /// </returns>
+    public Errno Cache(ulong offset, ulong length, NbdCompletion completion) => FitsHeader(length)
+        ? Submit(NbdCommandType.Cache, NbdCommandFlags.None, offset, length, null, completion)
+        : Errno.EINVAL;
+
+    /// <summary>
+    /// Sends a BLOCK_STATUS: asks for the extents of each of the export's <see cref="NbdExport.MetaContexts"/>.
+    /// </summary>
+    /// <param name="offset">First byte.</param>
+    /// <param name="length">
+    /// Bytes, at least 1; at most 2^32-1 unless the export has <see cref="NbdExport.ExtendedHeaders"/>. The answer may
+    /// be shorter or longer.
+    /// </param>
+    /// <param name="flags">REQ_ONE (one extent of each context, not longer than the range) or none.</param>
+    /// <param name="completion">Called if the result is None, else never.</param>
+    /// <returns>
+    /// As for <see cref="WriteZeroes"/>; EOPNOTSUPP: the export has no meta contexts.
+    /// </returns>
+    public Errno BlockStatus(
+        ulong offset, ulong length, NbdCommandFlags flags, NbdBlockStatusCompletion completion)
+    {
+        if (Export.MetaContexts.Count == 0)
+        {
+            return Errno.EOPNOTSUPP;
+        }
+
+        return FitsHeader(length)
+            ? Submit(NbdCommandType.BlockStatus, flags, offset, length, null, completion)
+            : Errno.EINVAL;
+    }
 
     /// <summary>
     /// Sends a FLUSH: all commands whose completion was called before are on stable storage when it succeeds, also
@@ -283,8 +330,10 @@ public sealed unsafe class NbdConnectionPool : IDisposable
         _captive?.Dispose();
     }
 
+    private bool FitsHeader(ulong length) => length <= uint.MaxValue || Export.ExtendedHeaders;
+
     private Errno SubmitChange(
-        NbdCommandType type, NbdCommandFlags flags, ulong offset, uint length, byte* payload, NbdCompletion completion)
+        NbdCommandType type, NbdCommandFlags flags, ulong offset, ulong length, byte* payload, NbdCompletion completion)
     {
         const long OneChange = 1L << 32;
         const long OneSubmission = 1;
@@ -295,7 +344,7 @@ public sealed unsafe class NbdConnectionPool : IDisposable
     }
 
     private Errno Submit(
-        NbdCommandType type, NbdCommandFlags flags, ulong offset, uint length, byte* memory, NbdCompletion completion)
+        NbdCommandType type, NbdCommandFlags flags, ulong offset, ulong length, byte* memory, NbdCompletion completion)
     {
         uint turn = (uint)Interlocked.Increment(ref _turn);
         for (int i = 0; i < _connections.Length; i++)

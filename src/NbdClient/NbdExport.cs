@@ -14,6 +14,8 @@ public sealed record NbdExport
     /// <summary>Largest payload of a server that named none, in bytes (proto.md, "Size constraints").</summary>
     public const int DefaultMaximumPayloadBytes = 32 * 1024 * 1024;
 
+    private readonly MetaContextNames _metaContexts = MetaContextNames.None;
+
     /// <summary>The name that was asked for; "" is the server's default export.</summary>
     public string Name { get; init; } = "";
 
@@ -40,6 +42,22 @@ public sealed record NbdExport
 
     /// <summary>Largest payload of one READ or WRITE, in bytes; at most 64 MiB.</summary>
     public int MaximumPayloadBytes { get; init; } = DefaultMaximumPayloadBytes;
+
+    /// <summary>
+    /// Whether requests and replies have extended headers, so that commands without data, and what BLOCK_STATUS says,
+    /// may have 64 bits of length (extended header extension of proto.md).
+    /// </summary>
+    public bool ExtendedHeaders { get; init; }
+
+    /// <summary>
+    /// The meta contexts that the server selected, sorted by their UTF-16 code units; at most
+    /// <see cref="NbdClientOptions.MaximumMetaContexts"/>. BLOCK_STATUS is answered for each of them.
+    /// </summary>
+    public IReadOnlyList<string> MetaContexts
+    {
+        get => _metaContexts;
+        init => _metaContexts = value as MetaContextNames ?? new MetaContextNames(value);
+    }
 
     /// <summary>Whether every change is refused.</summary>
     public bool IsReadOnly => Flags.HasFlag(NbdTransmissionFlags.ReadOnly);
