@@ -10,6 +10,7 @@ namespace NbdFuse;
 /// </summary>
 internal static class CommandLine
 {
+    private static readonly Option<string?> s_cache = Text(OptionTable.Cache);
     private static readonly Option<int?> s_connections = Number(OptionTable.Connections, 1, 1024);
     private static readonly Option<int?> s_connectTimeout = Number(OptionTable.ConnectTimeout, 1, 86400);
     private static readonly Option<bool> s_debug = Flag(OptionTable.Debug);
@@ -20,12 +21,15 @@ internal static class CommandLine
         AllowMultipleArgumentsPerToken = false,
     };
 
+    private static readonly Option<int?> s_groupId = Number(OptionTable.GroupId, 0, int.MaxValue);
     private static readonly Option<bool> s_help = Flag(OptionTable.Help);
     private static readonly Option<bool> s_longOptions = Flag(OptionTable.LongOptions);
+    private static readonly Option<string?> s_mode = Text(OptionTable.Mode);
     private static readonly Option<string?> s_pidFile = Text(OptionTable.PidFile);
     private static readonly Option<bool> s_readOnly = Flag(OptionTable.ReadOnly);
     private static readonly Option<bool> s_shortOptions = Flag(OptionTable.ShortOptions);
     private static readonly Option<bool> s_singleThreaded = Flag(OptionTable.SingleThreaded);
+    private static readonly Option<int?> s_userId = Number(OptionTable.UserId, 0, int.MaxValue);
     private static readonly Option<bool> s_verbose = Flag(OptionTable.Verbose);
     private static readonly Option<bool> s_version = Flag(OptionTable.Version);
 
@@ -64,7 +68,12 @@ internal static class CommandLine
             throw new UsageException("--export is for sources without a URI: write the name into the URI instead");
         }
 
-        NbdClientOptions client = new() { Connections = parsed.GetValue(s_connections) };
+        NbdClientOptions client = new()
+        {
+            Connections = parsed.GetValue(s_connections),
+            MetaContexts = [ExportFile.AllocationContext],
+        };
+        FuseOptions fuse = FuseOptions.Parse(parsed.GetValue(s_fuseOption) ?? []);
         return new Invocation
         {
             Mountpoint = operands[0],
@@ -73,7 +82,11 @@ internal static class CommandLine
             Client = parsed.GetValue(s_connectTimeout) is int seconds
                 ? client with { ConnectTimeout = TimeSpan.FromSeconds(seconds) }
                 : client,
-            Fuse = FuseOptions.Parse(parsed.GetValue(s_fuseOption) ?? []),
+            Fuse = fuse,
+            Cache = Cache(parsed.GetValue(s_cache), fuse),
+            Mode = Mode(parsed.GetValue(s_mode)),
+            UserId = (uint?)parsed.GetValue(s_userId),
+            GroupId = (uint?)parsed.GetValue(s_groupId),
             PidFile = parsed.GetValue(s_pidFile),
             ReadOnly = parsed.GetValue(s_readOnly),
             SingleThreaded = parsed.GetValue(s_singleThreaded),
@@ -106,9 +119,26 @@ internal static class CommandLine
 
     private static Command Root() => new("nbdfuse")
     {
+        s_cache, s_mode, s_userId, s_groupId,
         s_connections, s_connectTimeout, s_debug, s_export, s_fuseHelp, s_fuseOption, s_help, s_longOptions,
         s_pidFile, s_readOnly, s_shortOptions, s_singleThreaded, s_verbose, s_version,
     };
+
+    private static CacheMode Cache(string? text, FuseOptions fuse) => text switch
+    {
+        null => fuse.DirectIo ? CacheMode.None : CacheMode.Writethrough,
+        "none" => CacheMode.None,
+        "writethrough" or "writeback" when fuse.DirectIo =>
+            throw new UsageException($"-o direct_io is --cache=none and excludes --cache={text}"),
+        "writethrough" => CacheMode.Writethrough,
+        "writeback" => CacheMode.Writeback,
+        _ => throw new UsageException($"--cache must be none, writethrough or writeback, not '{text}'"),
+    };
+
+    private static uint? Mode(string? text) => text is null
+        ? null
+        : Permissions.TryParse(text)
+            ?? throw new UsageException($"--mode must be an octal number from 0 to 777, not '{text}'");
 
     private static Option<bool> Flag(OptionForm form) => new(form.Names[0], form.Names[1..]);
 

@@ -26,6 +26,7 @@ internal sealed class Daemon
     private readonly NbdConnectionPool _pool;
     private readonly FuseMount _mount;
     private readonly FuseSession _session;
+    private readonly ExportFileSystem _fileSystem;
 
     private Daemon(
         Invocation invocation,
@@ -33,9 +34,11 @@ internal sealed class Daemon
         StopSignals signals,
         NbdConnectionPool pool,
         FuseMount mount,
-        FuseSession session)
+        FuseSession session,
+        ExportFileSystem fileSystem)
     {
-        (_invocation, _log, _signals, _pool, _mount, _session) = (invocation, log, signals, pool, mount, session);
+        (_invocation, _log, _signals, _pool) = (invocation, log, signals, pool);
+        (_mount, _session, _fileSystem) = (mount, session, fileSystem);
     }
 
     /// <summary>Serves the export until it is unmounted or a signal comes.</summary>
@@ -57,7 +60,7 @@ internal sealed class Daemon
         ExportFileSystem fileSystem = new(new ExportFile(pool, options, log.Write), options);
         using FuseMount mount = FuseMount.Create(target.Mountpoint, MountOptions(invocation, pool, options));
         using FuseSession session = new(mount, fileSystem, SessionOptions(invocation, log));
-        return new Daemon(invocation, log, signals, pool, mount, session).Serve(target, pidFile);
+        return new Daemon(invocation, log, signals, pool, mount, session, fileSystem).Serve(target, pidFile);
     }
 
     private int Serve(MountTarget target, PidFile? pidFile)
@@ -65,6 +68,7 @@ internal sealed class Daemon
         try
         {
             _session.Initialize();
+            _fileSystem.Attach(_session, target.FilePath, _mount.DeviceNumber);
             _session.Start();
             if (_mount.TrySetReadAhead(ReadAheadKibibytes))
             {
@@ -194,11 +198,13 @@ internal sealed class Daemon
         {
             FileName = target.FileName,
             ReadOnly = invocation.ReadOnly || fuse.ReadOnly || pool.Export.IsReadOnly,
-            UserId = fuse.UserId ?? LibC.geteuid(),
-            GroupId = fuse.GroupId ?? LibC.getegid(),
+            UserId = invocation.UserId ?? fuse.UserId ?? LibC.geteuid(),
+            GroupId = invocation.GroupId ?? fuse.GroupId ?? LibC.getegid(),
+            Mode = invocation.Mode,
             Umask = fuse.Umask ?? (fuse.AllowOther ? ProcessUmask() : 0),
+            OnlyUserId = fuse.AllowRoot ? LibC.getuid() : null,
             KeepCache = fuse.KernelCache || pool.IsCaptive,
-            DirectIo = fuse.DirectIo,
+            Cache = invocation.Cache,
             AttrTimeout = fuse.AttrTimeout,
             EntryTimeout = fuse.EntryTimeout,
         };
@@ -217,7 +223,7 @@ internal sealed class Daemon
             Source = invocation.Fuse.Source ?? pool.Endpoint.FormatUri(pool.Export.Name),
             Subtype = invocation.Fuse.Subtype,
             ReadOnly = options.ReadOnly,
-            AllowOther = invocation.Fuse.AllowOther,
+            AllowOther = invocation.Fuse.AllowOther || invocation.Fuse.AllowRoot,
             AutoUnmount = invocation.Fuse.AutoUnmount,
             MaxReadBytes = invocation.Fuse.MaxReadBytes,
             Flags = invocation.Fuse.MountFlags,
@@ -227,6 +233,7 @@ internal sealed class Daemon
     {
         Workers = invocation.SingleThreaded ? 1 : invocation.Fuse.Workers,
         CloneDevice = invocation.Fuse.CloneDevice,
+        WritebackCache = invocation.Cache == CacheMode.Writeback,
         Trace = invocation.Debug || invocation.Fuse.Debug ? log.Write : null,
         Warn = log.Write,
     };

@@ -12,16 +12,21 @@ internal sealed record ExportFileOptions
 
     internal required uint GroupId { get; init; }
 
+    /// <summary>Permissions of the file; null for read (and write) by all, without <see cref="Umask"/>.</summary>
+    internal uint? Mode { get; init; }
+
     /// <summary>Permissions that file and directory do without.</summary>
     internal uint Umask { get; init; }
+
+    /// <summary>The kernel lets all users in, and only this one and root may pass us; null for all.</summary>
+    internal uint? OnlyUserId { get; init; }
 
     /// <summary>Nobody else writes to the export: what the kernel has cached stays true.</summary>
     internal bool KeepCache { get; init; }
 
-    /// <summary>The kernel caches no data.</summary>
-    internal bool DirectIo { get; init; }
+    internal CacheMode Cache { get; init; }
 
-    internal TimeSpan AttrTimeout { get; init; } = FuseOptions.DefaultCacheTimeout;
+    internal TimeSpan AttrTimeout { get; init; } = FuseOptions.DefaultAttrTimeout;
 
-    internal TimeSpan EntryTimeout { get; init; } = FuseOptions.DefaultCacheTimeout;
+    internal TimeSpan EntryTimeout { get; init; } = FuseOptions.DefaultEntryTimeout;
 }

@@ -19,6 +19,10 @@ internal sealed unsafe class ExportFileSystem : FuseFileSystem
     private readonly byte[]? _fileName;
     private readonly FileAttributesInMemory? _directory;
 
+    // False for a kernel that would ask for one of them before each write, without HANDLE_KILLPRIV_V2: it is told that
+    // there are none.
+    private bool _hasXattrs;
+
     /// <param name="file">The file.</param>
     /// <param name="options">How it looks.</param>
     internal ExportFileSystem(ExportFile file, ExportFileOptions options)
@@ -33,6 +37,21 @@ internal sealed unsafe class ExportFileSystem : FuseFileSystem
         }
     }
 
+    /// <summary>To be called once the kernel has agreed on the session, before requests are served.</summary>
+    /// <param name="session">It.</param>
+    /// <param name="path">Where the file is.</param>
+    /// <param name="device">"MAJOR:MINOR" of the mount; null if it was handed over.</param>
+    internal void Attach(FuseSession session, string path, string? device)
+    {
+        _hasXattrs = session.Limits.Flags.HasFlag(FuseInitFlags.HandleKillPrivV2);
+        _file.Kernel = new KernelCache(session, FileNode, path, device);
+        if (_directory is null && _options.Cache == CacheMode.Writeback)
+        {
+            // With a writeback cache the kernel believes nobody but itself, and makes a root with size 0.
+            _ = session.NotifySize(RootNode, (long)_file.SizeBytes);
+        }
+    }
+
     private ulong FileNode => _directory is null ? RootNode : FileNodeInDirectory;
 
     /// <inheritdoc/>
@@ -41,6 +60,12 @@ internal sealed unsafe class ExportFileSystem : FuseFileSystem
         if (_directory is null || request.NodeId != RootNode || !name.SequenceEqual(_fileName))
         {
             request.ReplyError(Errno.ENOENT);
+            return;
+        }
+
+        if (IsForbidden(request))
+        {
+            request.ReplyError(Errno.EACCES);
             return;
         }
 
@@ -61,16 +86,22 @@ internal sealed unsafe class ExportFileSystem : FuseFileSystem
         if (!Exists(request.NodeId))
         {
             request.ReplyError(Errno.ENOENT);
-            return;
         }
-
-        ReplyAttributes(request);
+        else if (request.NodeId == FileNode && _file.RefusesWriter(request))
+        {
+            request.ReplyError(Errno.ENOSPC);
+        }
+        else
+        {
+            ReplyAttributes(request);
+        }
     }
 
     /// <inheritdoc/>
     protected override void SetAttr(FuseRequest request, in FuseSetAttrIn attr)
     {
         Errno refused = !Exists(request.NodeId) ? Errno.ENOENT
+            : IsForbidden(request) ? Errno.EACCES
             : request.NodeId == FileNode ? _file.TryChange(attr)
             : TryChangeDirectory(attr);
         if (refused == Errno.None)
@@ -86,7 +117,11 @@ internal sealed unsafe class ExportFileSystem : FuseFileSystem
     /// <inheritdoc/>
     protected override void Open(FuseRequest request, uint flags)
     {
-        if (request.NodeId != FileNode)
+        if (IsForbidden(request))
+        {
+            request.ReplyError(Errno.EACCES);
+        }
+        else if (request.NodeId != FileNode)
         {
             request.ReplyError(Errno.EISDIR);
         }
@@ -95,6 +130,22 @@ internal sealed unsafe class ExportFileSystem : FuseFileSystem
             _file.Open(request, flags);
         }
     }
+
+    /// <inheritdoc/>
+    protected override void Opendir(FuseRequest request, uint flags)
+    {
+        if (IsForbidden(request))
+        {
+            request.ReplyError(Errno.EACCES);
+        }
+        else
+        {
+            request.ReplyOpen(0, FuseOpenFlags.None);
+        }
+    }
+
+    /// <inheritdoc/>
+    protected override void Flush(FuseRequest request, ulong handle) => _file.Flush(request);
 
     /// <inheritdoc/>
     protected override void Read(FuseRequest request, ulong handle, ulong offset, uint size) =>
@@ -143,6 +194,52 @@ internal sealed unsafe class ExportFileSystem : FuseFileSystem
         });
     }
 
+    /// <inheritdoc/>
+    protected override void GetXattr(FuseRequest request, ReadOnlySpan<byte> name, uint size)
+    {
+        if (!_hasXattrs)
+        {
+            request.ReplyError(Errno.ENOSYS);
+        }
+        else if (request.NodeId != FileNode || IsForbidden(request))
+        {
+            request.ReplyError(Errno.ENODATA);
+        }
+        else
+        {
+            _file.GetXattr(request, name, size);
+        }
+    }
+
+    /// <inheritdoc/>
+    protected override void ListXattr(FuseRequest request, uint size)
+    {
+        if (!_hasXattrs)
+        {
+            request.ReplyError(Errno.ENOSYS);
+        }
+        else if (request.NodeId == FileNode && !IsForbidden(request))
+        {
+            _file.ListXattr(request, size);
+        }
+        else if (size == 0)
+        {
+            request.ReplyXattrSize(0);
+        }
+        else
+        {
+            request.ReplyEmpty();
+        }
+    }
+
+    /// <inheritdoc/>
+    protected override void SetXattr(
+        FuseRequest request, ReadOnlySpan<byte> name, ReadOnlySpan<byte> value, uint flags) =>
+        ExportFile.ChangeXattr(request, name);
+
+    /// <inheritdoc/>
+    protected override void RemoveXattr(FuseRequest request, ReadOnlySpan<byte> name) => ExportFile.ChangeXattr(request, name);
+
     private static uint Nanoseconds(TimeSpan time) => (uint)(time.Ticks % TimeSpan.TicksPerSecond * 100);
 
     private Errno TryChangeDirectory(in FuseSetAttrIn attr)
@@ -155,6 +252,10 @@ internal sealed unsafe class ExportFileSystem : FuseFileSystem
         _directory!.Change(attr);
         return Errno.None;
     }
+
+    // -o allow_root. What is open stays open, and what the kernel remembers it tells without asking.
+    private bool IsForbidden(FuseRequest request) =>
+        _options.OnlyUserId is uint user && request.UserId != user && request.UserId != 0;
 
     private bool Exists(ulong node) => node == RootNode || node == FileNode;
 

@@ -14,25 +14,29 @@ internal sealed record OptionForm(string[] Names, string? Value = null)
 /// </summary>
 internal static class OptionTable
 {
+    internal static readonly OptionForm Cache = new(["--cache"], "MODE");
     internal static readonly OptionForm Connections = new(["--connections", "-C"], "N");
     internal static readonly OptionForm ConnectTimeout = new(["--connect-timeout"], "SECONDS");
     internal static readonly OptionForm Debug = new(["-d"]);
     internal static readonly OptionForm Export = new(["--export"], "NAME");
     internal static readonly OptionForm FuseHelp = new(["--fuse-help"]);
     internal static readonly OptionForm FuseOption = new(["-o"], "FUSE-OPTION");
+    internal static readonly OptionForm GroupId = new(["--gid"], "N");
     internal static readonly OptionForm Help = new(["--help"]);
     internal static readonly OptionForm LongOptions = new(["--long-options"]);
+    internal static readonly OptionForm Mode = new(["--mode"], "OCTAL");
     internal static readonly OptionForm PidFile = new(["--pidfile", "--pid-file", "-P"], "FILE");
     internal static readonly OptionForm ReadOnly = new(["--readonly", "--read-only", "-r"]);
     internal static readonly OptionForm ShortOptions = new(["--short-options"]);
     internal static readonly OptionForm SingleThreaded = new(["-s"]);
+    internal static readonly OptionForm UserId = new(["--uid"], "N");
     internal static readonly OptionForm Verbose = new(["--verbose", "-v"]);
     internal static readonly OptionForm Version = new(["--version", "-V"]);
 
     internal static readonly OptionForm[] All =
     [
         FuseHelp, Help, LongOptions, ShortOptions, Connections, ConnectTimeout, Export, PidFile, ReadOnly, Verbose,
-        Version, Debug, FuseOption, SingleThreaded,
+        Version, Debug, FuseOption, SingleThreaded, Cache, GroupId, Mode, UserId,
     ];
 
     /// <summary>What --long-options or --short-options prints, one a line, for completion scripts.</summary>
