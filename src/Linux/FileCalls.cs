@@ -15,6 +15,7 @@ public static unsafe class FileCalls
     public const int SEEK_HOLE = 4;
 
     private const int BLKGETSIZE64 = unchecked((int)0x80081272);
+    private const int BLKROGET = 0x125e;
 
     /// <summary>
     /// preadv2(2) with RWF_NOWAIT: reads what can be had without waiting for the disk.
@@ -29,6 +30,15 @@ public static unsafe class FileCalls
         return Interop.preadv2(fd, &vector, 1, offset, Interop.RWF_NOWAIT);
     }
 
+    /// <summary>copy_file_range(2).</summary>
+    /// <returns>Bytes copied, perhaps fewer than asked for; -1 and errno.</returns>
+    public static nint CopyRange(int source, long sourceOffset, int destination, long destinationOffset, nint length) =>
+        Interop.copy_file_range(source, &sourceOffset, destination, &destinationOffset, length, 0);
+
+    /// <summary>writev(2): writes several pieces of memory, one after the other, in one call.</summary>
+    /// <returns>Bytes written, or -1.</returns>
+    public static nint Write(int fd, iovec* parts, int count) => Interop.writev(fd, parts, count);
+
     /// <summary>The size of a block device in bytes.</summary>
     /// <exception cref="LinuxException">It is none (ENOTTY).</exception>
     public static long BlockDeviceBytes(int fd, string path)
@@ -37,5 +47,12 @@ public static unsafe class FileCalls
         return LibC.ioctl(fd, BLKGETSIZE64, &bytes) == 0
             ? checked((long)bytes)
             : throw LinuxException.FromLastError($"size of {path}");
+    }
+
+    /// <summary>Whether a block device is read-only: root can open it for writing nevertheless.</summary>
+    public static bool IsBlockDeviceReadOnly(int fd)
+    {
+        int isReadOnly = 0;
+        return LibC.ioctl(fd, BLKROGET, &isReadOnly) == 0 && isReadOnly != 0;
     }
 }

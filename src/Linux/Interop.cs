@@ -71,5 +71,12 @@ internal static unsafe partial class Interop
     internal static partial nint preadv2(int fd, iovec* vectors, int count, long offset, int flags);
 
     [LibraryImport("libc", SetLastError = true)]
+    internal static partial nint copy_file_range(
+        int source, long* sourceOffset, int destination, long* destinationOffset, nint length, uint flags);
+
+    [LibraryImport("libc", SetLastError = true)]
+    internal static partial nint writev(int fd, iovec* vectors, int count);
+
+    [LibraryImport("libc", SetLastError = true)]
     internal static partial int prctl(int option, nint argument2, nint argument3, nint argument4, nint argument5);
 }

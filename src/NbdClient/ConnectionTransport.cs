@@ -16,6 +16,18 @@ internal abstract unsafe class ConnectionTransport : IDisposable
     /// </summary>
     protected const int SendPatienceMilliseconds = 100;
 
+    private Thread? _receiver;
+
+    /// <summary>Starts the thread that receives, and runs <paramref name="receive"/> on it. To be called once.</summary>
+    internal virtual void Start(Action receive)
+    {
+        _receiver = new Thread(() => receive()) { Name = "nbd-rx", IsBackground = true };
+        _receiver.Start();
+    }
+
+    /// <summary>Waits until what was started has returned. Not to be called on its thread.</summary>
+    internal virtual void Join() => _receiver?.Join();
+
     /// <summary>Sends bytes, in order.</summary>
     /// <param name="parts">Where they lie. They may be reused afterwards.</param>
     /// <param name="count">Number of parts.</param>
@@ -34,6 +46,9 @@ internal abstract unsafe class ConnectionTransport : IDisposable
     /// <param name="received">Bytes that came; 0 when the server closed the connection.</param>
     /// <returns>None, or why the connection is broken.</returns>
     internal abstract Errno Receive(byte* destination, int length, bool all, out int received);
+
+    /// <summary>The text for an error that another method returned.</summary>
+    internal virtual string Describe(Errno errno) => LinuxException.Describe(errno);
 
     /// <summary>Tells the server that nothing more comes. Never waits long, never fails.</summary>
     internal abstract void EndSending();

@@ -1,3 +1,5 @@
+using Linux;
+
 namespace Nbd;
 
 /// <summary>How to connect. Immutable after construction.</summary>
@@ -8,12 +10,12 @@ public sealed record NbdClientOptions
 
     /// <summary>
     /// Number of connections, 1 to 1024, for a server that allows more than one; null chooses
-    /// min(4, max(2, CPUs / 2)). A server that allows only one gets one.
+    /// min(4, max(2, CPUs / 2)), with rings min(8, CPUs). A server that allows only one gets one.
     /// </summary>
     public int? Connections { get; init; }
 
     /// <summary>
-    /// Time limit for connecting and the handshake of one connection, together;
+    /// Time limit for connecting and the handshakes (TLS and NBD) of one connection, together;
     /// <see cref="Timeout.InfiniteTimeSpan"/> for none.
     /// </summary>
     public TimeSpan ConnectTimeout { get; init; } = TimeSpan.FromSeconds(10);
@@ -23,6 +25,9 @@ public sealed record NbdClientOptions
     /// end of the server if it was started for us; <see cref="Timeout.InfiniteTimeSpan"/> for none.
     /// </summary>
     public TimeSpan CloseTimeout { get; init; } = TimeSpan.FromSeconds(30);
+
+    /// <summary>Encryption of the connections. Default: none.</summary>
+    public NbdTlsOptions Tls { get; init; } = new();
 
     /// <summary>
     /// Meta contexts to ask for, such as "base:allocation", at most <see cref="MaximumMetaContexts"/> names of at most
@@ -35,4 +40,16 @@ public sealed record NbdClientOptions
     /// insists. A server that does not know them is no error.
     /// </summary>
     public bool? ExtendedHeaders { get; init; }
+
+    /// <summary>
+    /// Whether to ask for <see cref="NbdExport.CanonicalName"/> and <see cref="NbdExport.Description"/> when
+    /// connecting.
+    /// </summary>
+    public bool FullInfo { get; init; }
+
+    /// <summary>
+    /// Plain sockets are driven by these loops, one for each connection: for a program that serves something else on
+    /// the same threads. They outlive the connections. Null for threads of the connections' own.
+    /// </summary>
+    public RingSet? Rings { get; init; }
 }

@@ -53,7 +53,7 @@ internal sealed unsafe partial class NbdConnection
         Errno errno = _transport.Send(parts, slot.Payload is null ? 1 : 2, mayWait, out int count);
         if (errno != Errno.None)
         {
-            Fail(new NbdException($"send to {_peer}: {LinuxException.Describe(errno)}", Errno.EIO));
+            Fail(new NbdException($"send to {_peer}: {_transport.Describe(errno)}", Errno.EIO));
             return SendOutcome.Broken;
         }
 

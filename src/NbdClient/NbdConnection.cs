@@ -34,7 +34,6 @@ internal sealed unsafe partial class NbdConnection : IDisposable
     private readonly Action<NbdConnection, NbdException?> _ended;
     private readonly CommandSlotTable _slots = new();
     private readonly ManualResetEventSlim _hasEnded = new();
-    private readonly Thread _receiver;
 
     // Guards sending on the socket, _status, the queue of unsent commands, and taking slots. The one thing that
     // blocks under it is the send itself, for at most ConnectionTransport.SendPatienceMilliseconds.
@@ -69,7 +68,6 @@ internal sealed unsafe partial class NbdConnection : IDisposable
         _headerBytes = _extendedHeaders ? NbdChunkHeader.ExtendedSizeBytes : NbdChunkHeader.SizeBytes;
         _contextIds = negotiated.ContextIds;
         _ended = ended;
-        _receiver = new Thread(Receive) { Name = "nbd-rx", IsBackground = true };
     }
 
     /// <summary>A connection's lifetime. It only falls.</summary>
@@ -95,7 +93,7 @@ internal sealed unsafe partial class NbdConnection : IDisposable
     internal Action? FlushFailed { get; init; }
 
     /// <summary>Starts to receive. To be called once, before the first command.</summary>
-    internal void Start() => _receiver.Start();
+    internal void Start() => _transport.Start(Receive);
 
     /// <summary>Sends a command.</summary>
     /// <param name="type">Any command but DISC.</param>
@@ -174,7 +172,7 @@ internal sealed unsafe partial class NbdConnection : IDisposable
 
         _isDisposed = true;
         Close(default);
-        _receiver.Join();
+        _transport.Join();
         _transport.Dispose();
         _hasEnded.Dispose();
         _queueFilled.Dispose();

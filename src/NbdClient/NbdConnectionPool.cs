@@ -24,6 +24,7 @@ public sealed unsafe class NbdConnectionPool : IDisposable
 
     private readonly NbdConnection[] _connections;
     private readonly CaptiveServer? _captive;
+    private readonly RingSet? _rings;
     private int _turn;
 
     // In the high half, the number of commands that changed data; in the low half, those that are just being
@@ -34,9 +35,13 @@ public sealed unsafe class NbdConnectionPool : IDisposable
     // A connection was lost after a change that no FLUSH had covered: the next FLUSH must not claim success.
     private int _lostChanges;
 
-    private NbdConnectionPool(NbdEndpoint endpoint, CaptiveServer? captive, NegotiatedConnection first, int connections)
+    private NbdConnectionPool(
+        NbdEndpoint endpoint, CaptiveServer? captive, NegotiatedConnection first, int connections, RingSet? rings)
     {
         (Endpoint, _captive, Export) = (endpoint, captive, first.Export);
+        IsEncrypted = first.Tls is not null;
+        // Rings drive plain sockets alone.
+        _rings = IsEncrypted ? null : rings;
         _connections = new NbdConnection[connections];
     }
 
@@ -48,6 +53,12 @@ public sealed unsafe class NbdConnectionPool : IDisposable
 
     /// <summary>What the server said about the export.</summary>
     public NbdExport Export { get; }
+
+    /// <summary>Whether the connections use TLS.</summary>
+    public bool IsEncrypted { get; }
+
+    /// <summary>Whether the connections are driven by <see cref="NbdClientOptions.Rings"/>.</summary>
+    public bool UsesRings => _rings is not null;
 
     /// <summary>Number of connections that were opened.</summary>
     public int ConnectionCount => _connections.Length;
@@ -89,13 +100,14 @@ public sealed unsafe class NbdConnectionPool : IDisposable
     public static NbdConnectionPool Connect(
         NbdEndpoint endpoint, string exportName, NbdClientOptions options, CancellationToken cancellationToken)
     {
+        using TlsCredentials? tls = TlsCredentials.Read(options.Tls, endpoint);
         CaptiveServer? captive = CaptiveServer.Start(endpoint);
         NbdConnectionPool? pool = null;
         try
         {
             NbdEndpoint address = captive?.Address ?? endpoint;
             (SafeFd socket, NegotiatedConnection negotiated) = Open();
-            pool = new NbdConnectionPool(endpoint, captive, negotiated, Connections(negotiated));
+            pool = new NbdConnectionPool(endpoint, captive, negotiated, Connections(negotiated), options.Rings);
             pool.Add(0, socket, negotiated);
             for (int i = 1; i < pool.ConnectionCount; i++)
             {
@@ -107,7 +119,9 @@ public sealed unsafe class NbdConnectionPool : IDisposable
 
             int Connections(NegotiatedConnection first) =>
                 first.Export.CanMultiConn && address is not NbdEndpoint.Fd
-                    ? options.Connections ?? Math.Min(4, Math.Max(2, Environment.ProcessorCount / 2))
+                    ? options.Connections ?? (options.Rings is null || first.Tls is not null
+                        ? Math.Min(4, Math.Max(2, Environment.ProcessorCount / 2))
+                        : Math.Min(8, Environment.ProcessorCount))
                     : 1;
 
             (SafeFd Socket, NegotiatedConnection Negotiated) Open()
@@ -117,7 +131,7 @@ public sealed unsafe class NbdConnectionPool : IDisposable
                 try
                 {
                     return (opened, NbdHandshake.Run(
-                        opened, exportName, endpoint.Describe(), deadline, cancellationToken));
+                        opened, exportName, endpoint.Describe(), deadline, cancellationToken, options, tls));
                 }
                 catch
                 {
@@ -346,7 +360,10 @@ public sealed unsafe class NbdConnectionPool : IDisposable
     private Errno Submit(
         NbdCommandType type, NbdCommandFlags flags, ulong offset, ulong length, byte* memory, NbdCompletion completion)
     {
-        uint turn = (uint)Interlocked.Increment(ref _turn);
+        // A loop's thread uses the connection that it drives: no other thread is woken for the reply.
+        uint turn = _rings is not null && RingLoop.Current is RingLoop loop
+            ? (uint)loop.Index
+            : (uint)Interlocked.Increment(ref _turn);
         for (int i = 0; i < _connections.Length; i++)
         {
             NbdConnection connection = _connections[(turn + (uint)i) % (uint)_connections.Length];
@@ -375,17 +392,21 @@ public sealed unsafe class NbdConnectionPool : IDisposable
 
     private void Add(int index, SafeFd socket, NegotiatedConnection negotiated)
     {
-        if (negotiated.Export != Export)
+        if (negotiated.Export != Export || negotiated.Tls is not null != IsEncrypted)
         {
+            negotiated.Tls?.Dispose();
             socket.Dispose();
             throw new NbdException(
                 $"{Endpoint}: connection {index + 1} found another export than the first one "
-                + $"({negotiated.Export.SizeBytes} instead of {Export.SizeBytes} bytes, or other flags); "
+                + $"({negotiated.Export.SizeBytes} instead of {Export.SizeBytes} bytes, or other flags, or TLS on only one); "
                 + "use one connection (-C 1)",
                 Errno.EIO);
         }
 
-        _connections[index] = new NbdConnection(new SocketTransport(socket), negotiated, Endpoint.Describe(), OnEnded)
+        ConnectionTransport transport = _rings is null
+            ? negotiated.OpenTransport(socket)
+            : new RingTransport(socket, _rings.Get(index));
+        _connections[index] = new NbdConnection(transport, negotiated, Endpoint.Describe(), OnEnded)
         {
             FlushFailed = () => Volatile.Write(ref _flushed, NotFlushed),
         };

@@ -19,7 +19,13 @@ public sealed record NbdExport
     /// <summary>The name that was asked for; "" is the server's default export.</summary>
     public string Name { get; init; } = "";
 
-    /// <summary>The server's description of the export, made printable; null if it gave none.</summary>
+    /// <summary>
+    /// The server's own name for the export, as it was sent: not fit to be printed as it is. Null if it gave none, or
+    /// was not asked (see <see cref="NbdClientOptions.FullInfo"/>).
+    /// </summary>
+    public string? CanonicalName { get; init; }
+
+    /// <summary>The server's description of the export, made printable; null as for <see cref="CanonicalName"/>.</summary>
     public string? Description { get; init; }
 
     /// <summary>Size in bytes, 0 to 2^63-1.</summary>

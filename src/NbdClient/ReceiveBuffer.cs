@@ -105,6 +105,6 @@ internal sealed unsafe class ReceiveBuffer : IDisposable
         Errno errno = _transport.Receive(destination, length, all, out int received);
         return errno == Errno.None
             ? received
-            : throw new NbdException($"receive from {_peer}: {LinuxException.Describe(errno)}", Errno.EIO);
+            : throw new NbdException($"receive from {_peer}: {_transport.Describe(errno)}", Errno.EIO);
     }
 }

@@ -4,25 +4,27 @@ using Tmds.Linux;
 namespace Nbd;
 
 /// <summary>The plain transport: a blocking stream socket.</summary>
-internal sealed unsafe class SocketTransport : ConnectionTransport
+internal unsafe class SocketTransport : ConnectionTransport
 {
     private readonly SafeFd _socket;
-    private readonly int _fd;
 
     /// <param name="socket">A connected blocking socket. Taken over.</param>
     /// <exception cref="LinuxException">The time limit for sends could not be set.</exception>
     internal SocketTransport(SafeFd socket)
     {
         _socket = socket;
-        _fd = socket.Fd;
+        Fd = socket.Fd;
 
         // A timeval: seconds and microseconds, both of a machine word.
         nint* patience = stackalloc nint[] { 0, SendPatienceMilliseconds * 1000 };
-        if (LibC.setsockopt(_fd, LibC.SOL_SOCKET, LibC.SO_SNDTIMEO, patience, 2 * sizeof(nint)) < 0)
+        if (LibC.setsockopt(Fd, LibC.SOL_SOCKET, LibC.SO_SNDTIMEO, patience, 2 * sizeof(nint)) < 0)
         {
             throw LinuxException.FromLastError("set SO_SNDTIMEO");
         }
     }
+
+    /// <summary>The socket. Open as long as this object is not disposed.</summary>
+    protected int Fd { get; }
 
     internal override Errno Send(iovec* parts, int count, bool mayWait, out int sent)
     {
@@ -30,7 +32,7 @@ internal sealed unsafe class SocketTransport : ConnectionTransport
         int flags = LibC.MSG_NOSIGNAL | (mayWait ? 0 : LibC.MSG_DONTWAIT);
         while (true)
         {
-            sent = (int)LibC.sendmsg(_fd, &message, flags);
+            sent = (int)LibC.sendmsg(Fd, &message, flags);
             if (sent >= 0)
             {
                 return Errno.None;
@@ -52,7 +54,7 @@ internal sealed unsafe class SocketTransport : ConnectionTransport
 
     internal override void WaitForRoom()
     {
-        pollfd room = new() { fd = _fd, events = LibC.POLLOUT };
+        pollfd room = new() { fd = Fd, events = LibC.POLLOUT };
         _ = LibC.poll(&room, 1, -1);
     }
 
@@ -60,7 +62,7 @@ internal sealed unsafe class SocketTransport : ConnectionTransport
     {
         while (true)
         {
-            received = (int)LibC.recv(_fd, destination, length, all ? LibC.MSG_WAITALL : 0);
+            received = (int)LibC.recv(Fd, destination, length, all ? LibC.MSG_WAITALL : 0);
             if (received >= 0)
             {
                 return Errno.None;
@@ -75,7 +77,7 @@ internal sealed unsafe class SocketTransport : ConnectionTransport
         }
     }
 
-    internal override void EndSending() => _ = LibC.shutdown(_fd, LibC.SHUT_WR);
+    internal override void EndSending() => _ = LibC.shutdown(Fd, LibC.SHUT_WR);
 
     internal override void Shutdown()
     {
@@ -83,7 +85,7 @@ internal sealed unsafe class SocketTransport : ConnectionTransport
         try
         {
             _socket.DangerousAddRef(ref isOpen);
-            _ = LibC.shutdown(_fd, LibC.SHUT_RDWR);
+            _ = LibC.shutdown(Fd, LibC.SHUT_RDWR);
         }
         catch (ObjectDisposedException)
         {

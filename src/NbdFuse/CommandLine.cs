@@ -10,6 +10,7 @@ namespace NbdFuse;
 /// </summary>
 internal static class CommandLine
 {
+    private static readonly Option<bool> s_all = Flag(OptionTable.AllExports);
     private static readonly Option<string?> s_cache = Text(OptionTable.Cache);
     private static readonly Option<int?> s_connections = Number(OptionTable.Connections, 1, 1024);
     private static readonly Option<int?> s_connectTimeout = Number(OptionTable.ConnectTimeout, 1, 86400);
@@ -25,10 +26,13 @@ internal static class CommandLine
     private static readonly Option<bool> s_help = Flag(OptionTable.Help);
     private static readonly Option<bool> s_longOptions = Flag(OptionTable.LongOptions);
     private static readonly Option<string?> s_mode = Text(OptionTable.Mode);
+    private static readonly Option<bool> s_partitions = Flag(OptionTable.Partitions);
     private static readonly Option<string?> s_pidFile = Text(OptionTable.PidFile);
+    private static readonly Option<string?> s_readAhead = Text(OptionTable.ReadAhead);
     private static readonly Option<bool> s_readOnly = Flag(OptionTable.ReadOnly);
     private static readonly Option<bool> s_shortOptions = Flag(OptionTable.ShortOptions);
     private static readonly Option<bool> s_singleThreaded = Flag(OptionTable.SingleThreaded);
+    private static readonly Option<string?> s_transport = Text(OptionTable.Transport);
     private static readonly Option<int?> s_userId = Number(OptionTable.UserId, 0, int.MaxValue);
     private static readonly Option<bool> s_verbose = Flag(OptionTable.Verbose);
     private static readonly Option<bool> s_version = Flag(OptionTable.Version);
@@ -61,33 +65,55 @@ internal static class CommandLine
             throw new UsageException("no MOUNTPOINT given (try 'nbdfuse --help')");
         }
 
-        (NbdEndpoint endpoint, string? exportName) = SourceArguments.Parse(operands.Skip(1).ToList(), warn);
+        (NbdEndpoint endpoint, NbdUri? uri) = SourceArguments.Parse(operands.Skip(1).ToList(), warn);
         string? exportOption = parsed.GetValue(s_export);
-        if (exportName is not null && exportOption is not null)
+        if (uri is not null && exportOption is not null)
         {
             throw new UsageException("--export is for sources without a URI: write the name into the URI instead");
         }
 
+        if (parsed.GetValue(s_all) && !string.IsNullOrEmpty(uri?.ExportName ?? exportOption))
+        {
+            throw new UsageException("--all shows every export: leave out the name of one");
+        }
+
+        if (parsed.GetValue(s_all) && parsed.GetValue(s_partitions))
+        {
+            throw new UsageException("--partitions is for the mount of one export, not for --all");
+        }
+
+        FuseOptions fuse = FuseOptions.Parse(parsed.GetValue(s_fuseOption) ?? []);
+        CacheMode cache = Cache(parsed.GetValue(s_cache), fuse);
+        if (cache == CacheMode.Writeback && (parsed.GetValue(s_all) || parsed.GetValue(s_partitions)))
+        {
+            // The kernel would keep the sizes that the list told, and the same bytes in several files.
+            throw new UsageException("--cache=writeback is for the mount of one export: not for --all and --partitions");
+        }
+
         NbdClientOptions client = new()
         {
-            Connections = parsed.GetValue(s_connections),
             MetaContexts = [ExportFile.AllocationContext],
+            Connections = parsed.GetValue(s_connections),
+            Tls = TlsArguments.Read(parsed, uri),
         };
-        FuseOptions fuse = FuseOptions.Parse(parsed.GetValue(s_fuseOption) ?? []);
         return new Invocation
         {
             Mountpoint = operands[0],
             Endpoint = endpoint,
-            ExportName = exportName ?? exportOption ?? "",
+            ExportName = uri?.ExportName ?? exportOption ?? "",
             Client = parsed.GetValue(s_connectTimeout) is int seconds
                 ? client with { ConnectTimeout = TimeSpan.FromSeconds(seconds) }
                 : client,
             Fuse = fuse,
-            Cache = Cache(parsed.GetValue(s_cache), fuse),
+            Cache = parsed.GetValue(s_partitions) ? CacheMode.None : cache,
             Mode = Mode(parsed.GetValue(s_mode)),
             UserId = (uint?)parsed.GetValue(s_userId),
             GroupId = (uint?)parsed.GetValue(s_groupId),
+            All = parsed.GetValue(s_all),
+            Partitions = parsed.GetValue(s_partitions),
+            Transport = Transport(parsed.GetValue(s_transport)),
             PidFile = parsed.GetValue(s_pidFile),
+            ReadAheadBytes = ReadAheadSize.Parse(parsed.GetValue(s_readAhead)),
             ReadOnly = parsed.GetValue(s_readOnly),
             SingleThreaded = parsed.GetValue(s_singleThreaded),
             Verbose = parsed.GetValue(s_verbose) || parsed.GetValue(s_debug),
@@ -117,11 +143,24 @@ internal static class CommandLine
             : null;
     }
 
-    private static Command Root() => new("nbdfuse")
+    private static Command Root()
     {
-        s_cache, s_mode, s_userId, s_groupId,
-        s_connections, s_connectTimeout, s_debug, s_export, s_fuseHelp, s_fuseOption, s_help, s_longOptions,
-        s_pidFile, s_readOnly, s_shortOptions, s_singleThreaded, s_verbose, s_version,
+        Command root = new("nbdfuse")
+        {
+            s_all, s_cache, s_groupId, s_mode, s_userId, s_connections, s_connectTimeout, s_debug, s_export, s_fuseHelp, s_fuseOption, s_help, s_longOptions,
+            s_partitions, s_pidFile, s_readAhead, s_readOnly, s_shortOptions, s_singleThreaded, s_transport,
+            s_verbose, s_version,
+        };
+        TlsArguments.AddTo(root);
+        return root;
+    }
+
+    private static RequestTransport Transport(string? text) => text switch
+    {
+        null or "auto" => RequestTransport.Auto,
+        "device" => RequestTransport.Device,
+        "uring" => RequestTransport.Uring,
+        _ => throw new UsageException($"{OptionTable.Transport.Names[0]} must be auto, device or uring, not '{text}'"),
     };
 
     private static CacheMode Cache(string? text, FuseOptions fuse) => text switch

@@ -22,6 +22,14 @@ internal sealed unsafe partial class ExportFile
         }
 
         uint length = (uint)Math.Min(size, _size - offset);
+        if (_readAhead is null || !_readAhead.TryRead(request, offset, length))
+        {
+            ReadPlainly(request, offset, length);
+        }
+    }
+
+    private void ReadPlainly(FuseRequest request, ulong offset, uint length)
+    {
         if (!IsAligned(offset, length))
         {
             ReplyUnaligned(request, offset, length);
@@ -29,8 +37,7 @@ internal sealed unsafe partial class ExportFile
         else if (length <= _maximumRead)
         {
             ExportOperation operation = ExportOperation.For(request, ExportOperation.Kind.Read, length);
-            Errno error = _pool.Read(offset, length, NbdCommandFlags.None, operation);
-            ReplyUnlessAccepted(request, error);
+            CompleteUnlessAccepted(operation, _pool.Read(offset, length, NbdCommandFlags.None, operation));
         }
         else
         {
@@ -67,6 +74,7 @@ internal sealed unsafe partial class ExportFile
         }
 
         _attributes.TouchModified();
+        BeginChange(request, offset, length);
 
         // Of a file that the kernel caches it asks for durability with an FSYNC of its own.
         bool mustBeDurable = _options.Cache == CacheMode.None && (openFlags & LibC.O_DSYNC) != 0;
@@ -74,7 +82,7 @@ internal sealed unsafe partial class ExportFile
         {
             NbdCommandFlags flags = mustBeDurable ? NbdCommandFlags.ForceUnitAccess : NbdCommandFlags.None;
             ExportOperation operation = ExportOperation.For(request, ExportOperation.Kind.Write, length);
-            ReplyUnlessAccepted(request, _pool.Write(offset, payload, length, flags, operation));
+            CompleteUnlessAccepted(operation, _pool.Write(offset, payload, length, flags, operation));
         }
         else
         {
@@ -95,14 +103,27 @@ internal sealed unsafe partial class ExportFile
         }
 
         // The kernel has seen the replies to all WRITEs that this covers (proto.md, "Ordering").
-        ReplyUnlessAccepted(request, _pool.Flush(ExportOperation.For(request, ExportOperation.Kind.Empty, 0)));
+        ExportOperation operation = ExportOperation.For(request, ExportOperation.Kind.Empty, 0);
+        CompleteUnlessAccepted(operation, _pool.Flush(operation));
     }
 
-    private static void ReplyUnlessAccepted(FuseRequest request, Errno error)
+    private static void CompleteUnlessAccepted(ExportOperation operation, Errno error)
     {
         if (error != Errno.None)
         {
-            request.ReplyError(FileErrno.From(error));
+            operation.Complete(error, null);
+        }
+    }
+
+    /// <summary>
+    /// Says that a request is going to change a range: before its first command, once it is sure that its answer comes
+    /// from an <see cref="ExportOperation"/>.
+    /// </summary>
+    private void BeginChange(FuseRequest request, ulong offset, ulong length)
+    {
+        if (_readAhead is not null)
+        {
+            ExportOperation.For(request, ExportOperation.Kind.Empty, 0).Changes(_readAhead, offset, length);
         }
     }
 

@@ -43,6 +43,7 @@ internal sealed unsafe partial class ExportFile
         else
         {
             _attributes.TouchModified();
+            BeginChange(request, offset, length);
             NbdCommandFlags flags = isPunch ? NbdCommandFlags.None : NbdCommandFlags.NoHole;
             CommandSeries.Start(request, ExportOperation.Kind.Empty, 0, _series.Zero(request, offset, length, flags));
         }

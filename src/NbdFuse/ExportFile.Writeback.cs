@@ -62,6 +62,7 @@ internal sealed partial class ExportFile
         }
 
         _attributes.TouchModified();
+        BeginChange(request, offset, _size - offset);
         CommandSeries.Start(
             request, ExportOperation.Kind.Write, 0, WriteWhatFits(offset, (nint)payload, (uint)(_size - offset)));
     }

@@ -62,7 +62,7 @@ internal sealed unsafe partial class ExportFile
         return _extendedAttributes ??=
         [
             // Without user name and parameters that are secrets: as the source of the mount.
-            Attribute("user.nbd.uri", _pool.Endpoint.FormatUri(_pool.Export.Name)),
+            Attribute("user.nbd.uri", _pool.Endpoint.FormatUri(_pool.Export.Name, _pool.IsEncrypted)),
             Attribute("user.nbd.export", _pool.Export.Name),
             Attribute("user.nbd.flags", _pool.Export.Flags.ToString()),
             Attribute("user.nbd.block-size", string.Create(

@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using Fuse;
 using Linux;
 using Nbd;
@@ -10,7 +11,7 @@ namespace NbdFuse;
 /// the other parts map data to NBD commands. Each method that takes a request answers it, now or later.
 /// Thread-safe.
 /// </summary>
-internal sealed unsafe partial class ExportFile
+internal sealed partial class ExportFile
 {
     /// <summary>The meta context that tells holes.</summary>
     internal const string AllocationContext = "base:allocation";
@@ -24,11 +25,14 @@ internal sealed unsafe partial class ExportFile
     private readonly uint _maximumWrite;
     private readonly CommandSeries _series;
     private readonly FileAttributesInMemory _attributes;
+    private readonly ReadAhead? _readAhead;
 
     /// <param name="pool">The export. Its completions may come until it is closed.</param>
     /// <param name="options">How it looks.</param>
     /// <param name="warn">Told what users should know, rarely.</param>
-    internal ExportFile(NbdConnectionPool pool, ExportFileOptions options, Action<string> warn)
+    /// <param name="readAhead">Memory to read ahead into, perhaps shared with other exports; null: no read-ahead.</param>
+    internal ExportFile(
+        NbdConnectionPool pool, ExportFileOptions options, Action<string> warn, BlockMemory? readAhead = null)
     {
         _pool = pool;
         _options = options;
@@ -38,8 +42,8 @@ internal sealed unsafe partial class ExportFile
         _maximumRead = (uint)pool.MaximumReadBytes;
         _maximumWrite = (uint)pool.Export.MaximumPayloadBytes;
         _series = new CommandSeries(pool);
-        uint mode = options.Mode ?? ((options.ReadOnly ? 0x124u : 0x1b6u) & ~options.Umask);
-        _attributes = new FileAttributesInMemory((uint)LibC.S_IFREG | mode, options.UserId, options.GroupId);
+        _attributes = new FileAttributesInMemory((uint)LibC.S_IFREG | options.FileMode, options.UserId, options.GroupId);
+        _readAhead = readAhead is null ? null : CreateReadAhead(readAhead);
     }
 
     /// <summary>Bytes.</summary>
@@ -50,21 +54,31 @@ internal sealed unsafe partial class ExportFile
 
     internal void Open(FuseRequest request, uint flags)
     {
-        if (_options.ReadOnly && (flags & LibC.O_ACCMODE) != LibC.O_RDONLY)
+        Errno refused = RefuseOpen(flags);
+        if (refused != Errno.None)
         {
-            request.ReplyError(Errno.EROFS);
+            request.ReplyError(refused);
         }
         else
         {
+            if (!_options.KeepCache)
+            {
+                ForgetReadAhead();
+            }
+
             request.ReplyOpen(0, OpenFlags());
         }
     }
+
+    /// <summary>None, or why it cannot be opened with these O_* flags.</summary>
+    internal Errno RefuseOpen(uint flags) =>
+        _options.ReadOnly && (flags & LibC.O_ACCMODE) != LibC.O_RDONLY ? Errno.EROFS : Errno.None;
 
     /// <summary>Changes attributes.</summary>
     /// <returns>None, or why not. The caller answers.</returns>
     internal Errno TryChange(in FuseSetAttrIn attr)
     {
-        Errno refused = attr.Valid.HasFlag(FuseSetAttrValid.Size) ? RefuseSize(attr) : Errno.None;
+        Errno refused = attr.Valid.HasFlag(FuseSetAttrValid.Size) ? RefuseSize(attr, _size) : Errno.None;
         if (refused == Errno.None)
         {
             _attributes.Change(attr);
@@ -91,13 +105,25 @@ internal sealed unsafe partial class ExportFile
     /// A device keeps its size. O_TRUNC and truncate(2) to 0 look alike here and succeed without an effect, as
     /// O_TRUNC does on a block device: dd and cp write to the file that way.
     /// </summary>
-    private Errno RefuseSize(in FuseSetAttrIn attr)
+    internal Errno RefuseSize(in FuseSetAttrIn attr, ulong size)
     {
         bool isTruncatingOpen = attr.Size == 0 && !attr.Valid.HasFlag(FuseSetAttrValid.Handle);
-        return attr.Size == _size || isTruncatingOpen ? Errno.None
+        return attr.Size == size || isTruncatingOpen ? Errno.None
             : _options.ReadOnly ? Errno.EROFS
-            : attr.Size > _size ? Errno.EFBIG
+            : attr.Size > size ? Errno.EFBIG
             : Errno.EINVAL;
+    }
+
+    /// <summary>Reads for ourselves, not for the kernel: any range inside the file, of at most a few MiB.</summary>
+    internal async Task<Errno> ReadBytes(ulong offset, Memory<byte> destination)
+    {
+        ulong start = offset / _minimumBlock * _minimumBlock;
+        ulong end = Math.Min(_size, (offset + (ulong)destination.Length + _minimumBlock - 1) / _minimumBlock * _minimumBlock);
+        byte[] blocks = GC.AllocateUninitializedArray<byte>((int)(end - start), pinned: true);
+        Errno error = await _series
+            .Read(start, (uint)blocks.Length, Marshal.UnsafeAddrOfPinnedArrayElement(blocks, 0)).ConfigureAwait(false);
+        blocks.AsMemory((int)(offset - start), destination.Length).CopyTo(destination);
+        return error;
     }
 
     private FuseOpenFlags OpenFlags()
@@ -110,8 +136,8 @@ internal sealed unsafe partial class ExportFile
         // Without KeepCache the kernel drops cached pages at open, those that are dirty one by one after writing
         // them, and waits, unkillably, for those that a READ is about to fill: so never with a writeback cache, and
         // never while a command may be held up by the server.
-        return _options.KeepCache || _options.Cache == CacheMode.Writeback || _pool.InFlight > 0
-            ? FuseOpenFlags.KeepCache
-            : FuseOpenFlags.None;
+        bool mustKeep = _options.KeepCache || _options.Cache == CacheMode.Writeback
+            || _pool.InFlight > (_readAhead?.UnawaitedCommands ?? 0);
+        return mustKeep ? FuseOpenFlags.KeepCache : FuseOpenFlags.None;
     }
 }

@@ -7,6 +7,8 @@ namespace NbdServe;
 /// <summary>The shell command of --run, which finds the server in its environment.</summary>
 internal sealed class RunCommand : IDisposable
 {
+    private static readonly TimeSpan s_patience = TimeSpan.FromSeconds(1);
+
     private readonly ChildProcess _child;
     private readonly ManualResetEvent _ended = new(false);
 
@@ -42,7 +44,7 @@ internal sealed class RunCommand : IDisposable
         if (isStopping)
         {
             _child.Kill(LibC.SIGTERM);
-            if (!_ended.WaitOne(TimeSpan.FromSeconds(5)))
+            if (!_ended.WaitOne(s_patience))
             {
                 _child.Kill(LibC.SIGKILL);
             }

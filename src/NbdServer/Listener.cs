@@ -47,8 +47,23 @@ internal sealed unsafe class Listener : IDisposable
 
     public static Listener Inherited(SafeFd socket)
     {
-        // Ours has it not to be inherited further.
+        int isListening = 0;
+        socklen_t length = sizeof(int);
+        string what = $"listen on descriptor {socket.Fd}, which was passed to this process";
+        if (LibC.getsockopt(socket.Fd, LibC.SOL_SOCKET, LibC.SO_ACCEPTCONN, &isListening, &length) < 0)
+        {
+            throw LinuxException.FromLastError(what);
+        }
+
+        if (isListening == 0)
+        {
+            // With Accept=yes systemd passes a client.
+            throw new LinuxException($"{what} but does not listen", Errno.EINVAL);
+        }
+
+        // Ours has it not to be inherited further; who else accepts must not make us wait.
         _ = LibC.fcntl(socket.Fd, LibC.F_SETFD, LibC.FD_CLOEXEC);
+        _ = LibC.fcntl(socket.Fd, LibC.F_SETFL, LibC.fcntl(socket.Fd, LibC.F_GETFL) | LibC.O_NONBLOCK);
         return new(socket);
     }
 

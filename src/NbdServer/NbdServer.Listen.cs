@@ -27,6 +27,7 @@ public sealed partial class NbdServer
     }
 
     /// <summary>Listens on a socket that is bound and listening already, and owns it from now on.</summary>
+    /// <exception cref="LinuxException">It is none.</exception>
     public void ListenInherited(SafeFd listeningSocket) => Add(Listener.Inherited(listeningSocket));
 
     /// <summary>
@@ -34,6 +35,7 @@ public sealed partial class NbdServer
     /// variables from the environment.
     /// </summary>
     /// <returns>False when there are none.</returns>
+    /// <exception cref="LinuxException">One of them is not listening: the unit of the socket must have Accept=no.</exception>
     public bool ListenActivated()
     {
         string? pid = Environment.GetEnvironmentVariable("LISTEN_PID");

@@ -21,7 +21,7 @@ public sealed partial class NbdServer : IAsyncDisposable
 #pragma warning disable CA2213 // StopAsync disposes it.
     private AcceptLoop? _acceptLoop;
 #pragma warning restore CA2213
-    private Task? _stopped;
+    private Task<bool>? _stopped;
 
     /// <summary>Makes a server that does not listen yet.</summary>
     /// <exception cref="ArgumentOutOfRangeException">A limit is out of its range.</exception>
@@ -107,7 +107,11 @@ public sealed partial class NbdServer : IAsyncDisposable
     /// meanwhile get ESHUTDOWN.
     /// </summary>
     /// <param name="grace">When it is over, what is left is cut off.</param>
-    public Task StopAsync(TimeSpan grace)
+    /// <returns>
+    /// Whether all ended; false when a second after that a backend still has not ended its requests, which then are
+    /// left to themselves.
+    /// </returns>
+    public Task<bool> StopAsync(TimeSpan grace)
     {
         lock (_gate)
         {
@@ -118,7 +122,7 @@ public sealed partial class NbdServer : IAsyncDisposable
     /// <summary>Stops with 5 seconds of grace, unless that was done before.</summary>
     public async ValueTask DisposeAsync() => await StopAsync(TimeSpan.FromSeconds(5)).ConfigureAwait(false);
 
-    private async Task StopOnceAsync(TimeSpan grace)
+    private async Task<bool> StopOnceAsync(TimeSpan grace)
     {
         AcceptLoop? acceptLoop;
         List<Listener> listeners;
@@ -146,12 +150,13 @@ public sealed partial class NbdServer : IAsyncDisposable
             if (!await EndsWithin(all, s_cutOffTime).ConfigureAwait(false))
             {
                 _log.Write("a backend does not end its requests; its connection is left to itself");
-                return;
+                return false;
             }
         }
 
         _pool.Close();
         _tls?.Dispose();
+        return true;
     }
 
     private static async Task<bool> EndsWithin(Task task, TimeSpan time)

@@ -17,7 +17,7 @@ internal sealed unsafe class FileBackend : NbdBackend
     private readonly FileOperationPool _operations;
 
     // Made once: reads ask for extents too.
-    private readonly Func<long, (bool IsData, long End)> _runAt;
+    private readonly Func<long, (NbdExtentFlags Flags, long End)> _runAt;
 
     // Until the file system says that it cannot tell whether a read would wait.
     private volatile bool _canReadNoWait = true;

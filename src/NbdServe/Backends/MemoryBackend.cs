@@ -6,7 +6,7 @@ namespace NbdServe.Backends;
 internal sealed class MemoryBackend(SparseMemory memory) : NbdBackend
 {
     // Made once: reads ask for extents too.
-    private readonly Func<long, (bool IsData, long End)> _runAt = memory.RunAt;
+    private readonly Func<long, (NbdExtentFlags Flags, long End)> _runAt = memory.RunAt;
 
     public override long SizeBytes => memory.SizeBytes;
 
@@ -34,14 +34,22 @@ internal sealed class MemoryBackend(SparseMemory memory) : NbdBackend
     public override ValueTask TrimAsync(
         long offset, long length, bool forceUnitAccess, CancellationToken cancellationToken)
     {
-        memory.Zero(offset, length, mayRelease: true);
+        memory.Release(offset, length);
         return ValueTask.CompletedTask;
     }
 
     public override ValueTask WriteZeroesAsync(
         long offset, long length, NbdZeroOptions options, CancellationToken cancellationToken)
     {
-        memory.Zero(offset, length, mayRelease: !options.HasFlag(NbdZeroOptions.NoHole));
+        if (options.HasFlag(NbdZeroOptions.NoHole))
+        {
+            memory.Reserve(offset, length, cancellationToken);
+        }
+        else
+        {
+            memory.Release(offset, length);
+        }
+
         return ValueTask.CompletedTask;
     }
 

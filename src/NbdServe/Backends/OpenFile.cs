@@ -39,6 +39,7 @@ internal sealed unsafe class OpenFile : IDisposable
     /// <exception cref="LinuxException">It cannot be opened, or is neither a file nor a block device.</exception>
     internal static OpenFile Open(string path, bool isReadOnly)
     {
+        RefuseOthers(path);
         OpenFile file = new(path, OpenFd(path, isReadOnly ? LibC.O_RDONLY : LibC.O_RDWR, $"open {path}"))
         {
             IsReadOnly = isReadOnly,
@@ -154,27 +155,27 @@ internal sealed unsafe class OpenFile : IDisposable
     }
 
     /// <summary>
-    /// Whether an offset is in data, and where that changes (at most the size), as the file system knows it; all data
-    /// if it does not.
+    /// Whether an offset is in data or a hole, and where that changes (at most the size), as the file system knows it;
+    /// all data if it does not.
     /// </summary>
-    internal (bool IsData, long End) RunAt(long offset)
+    internal (NbdExtentFlags Flags, long End) RunAt(long offset)
     {
         DataRun? last = _lastData;
         if (last is not null && offset >= last.Start && offset < last.End)
         {
-            return (true, last.End);
+            return (NbdExtentFlags.Data, last.End);
         }
 
         long data = Seek(offset, FileCalls.SEEK_DATA);
         if (data > offset)
         {
-            return (false, data);
+            return (ExtentRuns.Nothing, data);
         }
 
         long hole = Seek(offset, FileCalls.SEEK_HOLE);
         hole = hole > offset ? hole : SizeBytes;
         _lastData = new DataRun(offset, hole);
-        return (true, hole);
+        return (NbdExtentFlags.Data, hole);
     }
 
     public void Dispose() => Fd.Dispose();
@@ -188,6 +189,21 @@ internal sealed unsafe class OpenFile : IDisposable
         }
     }
 
+    /// <summary>Before it is opened: whoever opens a pipe waits for its other end.</summary>
+    private static void RefuseOthers(string path)
+    {
+        fixed (byte* terminated = Encoding.UTF8.GetBytes(path + "\0"))
+        {
+            stat status;
+            if (LibC.stat(terminated, &status) == 0 && !Is(status, LibC.S_IFREG) && !Is(status, LibC.S_IFBLK))
+            {
+                throw new LinuxException($"{path} is neither a regular file nor a block device", Errno.EINVAL);
+            }
+        }
+    }
+
+    private static bool Is(in stat status, mode_t type) => (status.st_mode & LibC.S_IFMT) == type;
+
     private void Inspect()
     {
         stat status;
@@ -197,20 +213,20 @@ internal sealed unsafe class OpenFile : IDisposable
         }
 
         BlockBytes = (int)(long)status.st_blksize;
-        uint type = (uint)status.st_mode & (uint)LibC.S_IFMT;
-        if (type == (uint)LibC.S_IFREG)
+        IsBlockDevice = Is(status, LibC.S_IFBLK);
+        if (IsBlockDevice)
         {
-            SizeBytes = (long)status.st_size;
-        }
-        else if (type == (uint)LibC.S_IFBLK)
-        {
-            IsBlockDevice = true;
+            if (!IsReadOnly && FileCalls.IsBlockDeviceReadOnly(Fd.Fd))
+            {
+                throw new LinuxException($"open {_path} for writing (it can be served with --readonly)", Errno.EROFS);
+            }
+
             SizeBytes = FileCalls.BlockDeviceBytes(Fd.Fd, _path);
             IsRotational = ReadRotational((ulong)status.st_rdev);
         }
         else
         {
-            throw new LinuxException($"{_path} is neither a regular file nor a block device", Errno.EINVAL);
+            SizeBytes = (long)status.st_size;
         }
     }
 

@@ -12,18 +12,30 @@ internal sealed unsafe class PagePool : IDisposable
 
     private const int SlabBytes = 64 * 1024 * 1024;
 
-    // Guards the slabs, the free pages and the place of the next page in the last slab.
+    // Guards the slabs, the free pages, the place of the next page in the last slab and how many are rented.
     private readonly Lock _gate = new();
     private readonly List<NativeBuffer> _slabs = [];
     private readonly Stack<nint> _free = new();
     private int _nextOffset = SlabBytes;
+    private long _rented;
 
     /// <summary>A page that reads as zeroes.</summary>
-    /// <exception cref="LinuxException">The address space is used up (ENOMEM).</exception>
-    internal byte* Rent()
+    /// <param name="maximum">
+    /// Most pages that may be rented then: a page takes memory only once it is written, so that asking is free.
+    /// </param>
+    /// <exception cref="LinuxException">
+    /// There are <paramref name="maximum"/> already (ENOSPC), or the address space is used up (ENOMEM).
+    /// </exception>
+    internal byte* Rent(long maximum = long.MaxValue)
     {
         lock (_gate)
         {
+            if (_rented >= maximum)
+            {
+                throw new LinuxException($"reserve more than {maximum} pages of {PageBytes} bytes", Errno.ENOSPC);
+            }
+
+            _rented++;
             if (_free.TryPop(out nint page))
             {
                 return (byte*)page;
@@ -47,6 +59,7 @@ internal sealed unsafe class PagePool : IDisposable
         lock (_gate)
         {
             _free.Push((nint)page);
+            _rented--;
         }
     }
 

@@ -1,13 +1,22 @@
+using Nbd;
+
 namespace NbdServe.Backends;
 
 /// <summary>
-/// A sparse disk in memory. Pages are taken when something other than zeroes is first written to them, and given
-/// back when they are zeroed. Thread-safe; no method ever waits for more than the copy of one page.
+/// A sparse disk in memory. Pages are taken when something other than zeroes is first written to them or when they
+/// are reserved, and given back when they are zeroed. Thread-safe; no method ever waits for more than the copy of one
+/// page.
 /// </summary>
 internal sealed unsafe class SparseMemory : IDisposable
 {
     private const int PageBytes = PagePool.PageBytes;
     private const int LockCount = 256;
+
+    // In the entry of a page that is known to hold only zeroes; pages are aligned.
+    private const nint ZeroMark = 1;
+
+    // What is reserved and written is memory.
+    private static readonly long s_maximumReserved = GC.GetGCMemoryInfo().TotalAvailableMemoryBytes / PageBytes;
 
     private readonly PagePool _pool = new();
     private readonly PageTable _table;
@@ -50,32 +59,51 @@ internal sealed unsafe class SparseMemory : IDisposable
         }
     }
 
-    /// <summary>Makes a range, of at least one byte, read as zeroes.</summary>
-    /// <param name="offset">First byte.</param>
-    /// <param name="length">Bytes.</param>
-    /// <param name="mayRelease">Pages that hold only zeroes then are given back.</param>
-    internal void Zero(long offset, long length, bool mayRelease)
+    /// <summary>Makes a range, of at least one byte, read as zeroes; pages that hold nothing else are given back.</summary>
+    internal void Release(long offset, long length)
     {
         long end = offset + length;
         long lastPage = (end - 1) / PageBytes;
         for (long index = Next(offset / PageBytes); index <= lastPage; index = Next(index + 1))
         {
-            long pageOffset = index * PageBytes;
-            int start = (int)Math.Max(0, offset - pageOffset);
-            int stop = (int)Math.Min(PageBytes, end - pageOffset);
-            ZeroPage(index, start, stop - start, mayRelease);
+            (int start, int count) = Part(index, offset, end);
+            ReleasePage(index, start, count);
         }
 
         long Next(long index) => _table.NextPage(index, lastPage + 1);
     }
 
-    /// <summary>Whether there is a page at <paramref name="offset"/>, and where that changes (at most the size).</summary>
-    internal (bool IsData, long End) RunAt(long offset)
+    /// <summary>Makes a range, of at least one byte, read as zeroes, and gives all of it pages.</summary>
+    /// <exception cref="Linux.LinuxException">More than the memory of this machine would be reserved (ENOSPC).</exception>
+    /// <exception cref="OperationCanceledException">It was cancelled.</exception>
+    internal void Reserve(long offset, long length, CancellationToken cancellationToken)
+    {
+        long end = offset + length;
+        long lastPage = (end - 1) / PageBytes;
+        for (long index = offset / PageBytes; index <= lastPage; index++)
+        {
+            cancellationToken.ThrowIfCancellationRequested();
+            (int start, int count) = Part(index, offset, end);
+            ReservePage(index, start, count);
+        }
+    }
+
+    /// <summary>What is at <paramref name="offset"/>, and where that may change (at most the size).</summary>
+    internal (NbdExtentFlags Flags, long End) RunAt(long offset)
     {
         long index = offset / PageBytes;
-        long data = _table.NextPage(index, _pages);
-        long next = data == index ? index + 1 : data;
-        return (data == index, next == _pages ? SizeBytes : next * PageBytes);
+        long page = _table.NextPage(index, _pages);
+        if (page > index)
+        {
+            return (ExtentRuns.Nothing, page == _pages ? SizeBytes : page * PageBytes);
+        }
+
+        nint* entry = _table.Find(index);
+        nint content = entry is null ? 0 : Volatile.Read(ref *entry);
+        long end = index + 1 == _pages ? SizeBytes : (index + 1) * PageBytes;
+        return (content == 0 ? ExtentRuns.Nothing
+            : (content & ZeroMark) != 0 ? NbdExtentFlags.Zero
+            : NbdExtentFlags.Data, end);
     }
 
     public void Dispose()
@@ -86,10 +114,21 @@ internal sealed unsafe class SparseMemory : IDisposable
 
     private static (long Index, int Start) Position(long offset) => (offset / PageBytes, (int)(offset % PageBytes));
 
+    /// <summary>The part of a page that lies in a range.</summary>
+    private static (int Start, int Count) Part(long index, long offset, long end)
+    {
+        long pageOffset = index * PageBytes;
+        int start = (int)Math.Max(0, offset - pageOffset);
+        return (start, (int)Math.Min(PageBytes, end - pageOffset) - start);
+    }
+
+    private static bool HasData(nint* entry) =>
+        entry is not null && Volatile.Read(ref *entry) is nint content && content != 0 && (content & ZeroMark) == 0;
+
     private void ReadPage(long index, int start, Span<byte> destination)
     {
         nint* entry = _table.Find(index);
-        if (entry is null || Volatile.Read(ref *entry) == 0)
+        if (!HasData(entry))
         {
             destination.Clear();
             return;
@@ -98,7 +137,7 @@ internal sealed unsafe class SparseMemory : IDisposable
         lock (Gate(index))
         {
             // It may have been released meanwhile.
-            if (*entry == 0)
+            if (!HasData(entry))
             {
                 destination.Clear();
                 return;
@@ -111,7 +150,7 @@ internal sealed unsafe class SparseMemory : IDisposable
     private void WritePage(long index, int start, ReadOnlySpan<byte> source)
     {
         nint* entry = _table.Find(index);
-        if ((entry is null || Volatile.Read(ref *entry) == 0) && !source.ContainsAnyExcept((byte)0))
+        if (!HasData(entry) && !source.ContainsAnyExcept((byte)0))
         {
             return;
         }
@@ -119,16 +158,17 @@ internal sealed unsafe class SparseMemory : IDisposable
         entry = entry is null ? _table.FindOrAdd(index) : entry;
         lock (Gate(index))
         {
-            if (*entry == 0)
+            if (!HasData(entry))
             {
-                Volatile.Write(ref *entry, (nint)_pool.Rent());
+                nint page = *entry == 0 ? (nint)_pool.Rent() : *entry & ~ZeroMark;
+                Volatile.Write(ref *entry, page);
             }
 
             source.CopyTo(new Span<byte>((byte*)*entry + start, source.Length));
         }
     }
 
-    private void ZeroPage(long index, int start, int length, bool mayRelease)
+    private void ReleasePage(long index, int start, int count)
     {
         nint* entry = _table.Find(index);
         if (entry is null)
@@ -138,24 +178,43 @@ internal sealed unsafe class SparseMemory : IDisposable
 
         lock (Gate(index))
         {
-            byte* page = (byte*)*entry;
-            if (page is null)
+            if (*entry != 0 && ClearPart(entry, start, count))
             {
-                return;
-            }
-
-            if (length < PageBytes || !mayRelease)
-            {
-                new Span<byte>(page + start, length).Clear();
-            }
-
-            if (mayRelease
-                && (length == PageBytes || !new ReadOnlySpan<byte>(page, PageBytes).ContainsAnyExcept((byte)0)))
-            {
+                byte* page = (byte*)(*entry & ~ZeroMark);
                 Volatile.Write(ref *entry, 0);
                 _pool.Return(page);
             }
         }
+    }
+
+    private void ReservePage(long index, int start, int count)
+    {
+        nint* entry = _table.FindOrAdd(index);
+        lock (Gate(index))
+        {
+            if (*entry == 0)
+            {
+                Volatile.Write(ref *entry, (nint)_pool.Rent(s_maximumReserved) | ZeroMark);
+            }
+            else if (ClearPart(entry, start, count))
+            {
+                Volatile.Write(ref *entry, *entry | ZeroMark);
+            }
+        }
+    }
+
+    /// <summary>Zeroes a part of a page that is there.</summary>
+    /// <returns>Whether all of the page is zeroes then.</returns>
+    private static bool ClearPart(nint* entry, int start, int count)
+    {
+        if ((*entry & ZeroMark) != 0)
+        {
+            return true;
+        }
+
+        Span<byte> page = new((byte*)*entry, PageBytes);
+        page.Slice(start, count).Clear();
+        return count == PageBytes || !page.ContainsAnyExcept((byte)0);
     }
 
     private Lock Gate(long index) => _gates[index & (LockCount - 1)];

@@ -10,7 +10,11 @@ namespace NbdServe.Backends;
 internal sealed class SparseRandomBackend(SparseRandomDisk disk) : NbdBackend
 {
     // Made once: reads ask for extents too.
-    private readonly Func<long, (bool IsData, long End)> _runAt = disk.RunAt;
+    private readonly Func<long, (NbdExtentFlags Flags, long End)> _runAt = offset =>
+    {
+        (bool isData, long end) = disk.RunAt(offset);
+        return (isData ? NbdExtentFlags.Data : ExtentRuns.Nothing, end);
+    };
 
     public override long SizeBytes => disk.SizeBytes;
 

@@ -92,21 +92,6 @@ public sealed class LifecycleTests : IntegrationTest
         "1M");
 
     [Fact]
-    public void Systemd_hands_over_its_socket()
-    {
-        int port = NbdServer.FreePort();
-        using BackgroundProcess activator = BackgroundProcess.Start(
-            "systemd-socket-activate", ["-l", $"127.0.0.1:{port}", Repository.NbdServe, "memory", "1M"], Folder.Temporary);
-        Wait.Until(() => activator.Log.Contains("Listening", StringComparison.Ordinal), $"it listens: {activator}");
-
-        // The same process becomes nbdserve with the first client.
-        Assert.Equal("1048576", Tool.Run("nbdinfo", "--size", $"nbd://127.0.0.1:{port}").Trim());
-        Assert.Equal("1048576", Tool.Run("nbdinfo", "--size", $"nbd://127.0.0.1:{port}").Trim());
-        activator.Signal(LibC.SIGTERM);
-        Assert.Equal(0, activator.WaitForExit());
-    }
-
-    [Fact]
     public void It_ends_with_its_parent()
     {
         string pidFile = Folder.FileAt("pid");
@@ -135,6 +120,14 @@ public sealed class LifecycleTests : IntegrationTest
     public void What_cannot_be_is_one_line(string words, params string[] arguments)
     {
         CheckRefused(words, arguments);
+    }
+
+    [Fact]
+    public void A_pipe_is_no_disk_and_is_not_waited_for()
+    {
+        Tool.Run("mkfifo", Folder.FileAt("pipe"));
+
+        CheckRefused("neither a regular file nor a block device", "file", Folder.FileAt("pipe"), "--readonly");
     }
 
     [Fact]

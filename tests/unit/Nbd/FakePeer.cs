@@ -1,6 +1,9 @@
 using System.Buffers.Binary;
 using System.Diagnostics;
+using System.Net.Security;
 using System.Net.Sockets;
+using System.Security.Authentication;
+using System.Security.Cryptography.X509Certificates;
 using Tmds.Linux;
 
 namespace UnitTests.Nbd;
@@ -19,6 +22,7 @@ internal sealed class FakePeer : IDisposable
     // The socket keeps the time limits: a receive or send that waits longer throws.
     private readonly Socket _socket;
     private readonly List<string> _transcript = [];
+    private SslStream? _tls;
 
     internal FakePeer(Socket socket)
     {
@@ -56,11 +60,20 @@ internal sealed class FakePeer : IDisposable
     internal void Send(byte[] bytes)
     {
         Note("server", bytes);
+        if (_tls is not null)
+        {
+            _tls.Write(bytes);
+            return;
+        }
+
         for (int sent = 0; sent < bytes.Length;)
         {
             sent += _socket.Send(bytes.AsSpan(sent));
         }
     }
+
+    /// <summary>Sends past TLS.</summary>
+    internal void SendPlain(string hex) => _socket.Send(Convert.FromHexString(hex));
 
     /// <summary>Sends, says that no more comes, and reads until the client leaves.</summary>
     internal void SendAndShutDown(byte[] bytes)
@@ -157,17 +170,61 @@ internal sealed class FakePeer : IDisposable
         int flags = 0x0c6d,
         bool structured = true,
         string exportName = "",
-        string extraInfos = "")
+        string extraInfos = "",
+        X509Certificate2? certificate = null)
     {
         Send(Frame.Newstyle());
         Expect(Frame.U32(3));
+        if (certificate is not null)
+        {
+            StartTls(certificate);
+        }
+
         Expect(Frame.Option(Frame.StructuredReply));
         Send(Frame.OptionReply(Frame.StructuredReply, structured ? Frame.Ack : 0x80000001));
         Expect(Frame.GoFor(exportName));
         Send(Frame.ExportInfo(size, flags) + extraInfos + Frame.OptionReply(Frame.Go, Frame.Ack));
     }
 
-    public void Dispose() => _socket.Dispose();
+    /// <summary>Agrees to TLS and does its handshake; from then on all bytes go through it.</summary>
+    /// <param name="certificate">The server's.</param>
+    /// <param name="client">Told the client's certificate, which is asked for if this is not null.</param>
+    internal void StartTls(X509Certificate2 certificate, Action<X509Certificate?>? client = null)
+    {
+        Expect(Frame.Option(Frame.StartTls));
+        Send(Frame.OptionReply(Frame.StartTls, Frame.Ack));
+        SslStream tls = new(new NetworkStream(_socket));
+        tls.AuthenticateAsServer(new SslServerAuthenticationOptions
+        {
+            ServerCertificate = certificate,
+            ClientCertificateRequired = client is not null,
+            // It is the test that looks at it.
+            RemoteCertificateValidationCallback = (_, shown, _, _) => client is not null || shown is null,
+        });
+        client?.Invoke(tls.RemoteCertificate);
+        _tls = tls;
+    }
+
+    /// <summary>As <see cref="StartTls"/>, but the client must break the handshake off.</summary>
+    internal void FailTls(X509Certificate2 certificate)
+    {
+        Exception? failure = Record.Exception(() =>
+        {
+            StartTls(certificate);
+            Drain();
+        });
+        Assert.True(failure is IOException or AuthenticationException, $"the client did not refuse: {failure}");
+    }
+
+    /// <summary>Says that nothing more comes, as TLS does (close_notify).</summary>
+    internal void EndTls() => _tls!.ShutdownAsync().WaitAsync(FakeNbdServer.TimeLimit).GetAwaiter().GetResult();
+
+    public void Dispose()
+    {
+        // SslStream says no goodbye when it is disposed.
+        _tls?.Dispose();
+        _socket.Dispose();
+    }
 
     private string Transcript => string.Join('\n', _transcript.TakeLast(40));
 
@@ -175,7 +232,7 @@ internal sealed class FakePeer : IDisposable
     {
         try
         {
-            return _socket.Receive(buffer);
+            return _tls?.Read(buffer) ?? _socket.Receive(buffer);
         }
         catch (SocketException e) when (e.SocketErrorCode == SocketError.ConnectionReset)
         {

@@ -20,6 +20,7 @@ internal static class Frame
     internal const uint ExportName = 1;
     internal const uint Abort = 2;
     internal const uint List = 3;
+    internal const uint StartTls = 5;
     internal const uint Go = 7;
     internal const uint StructuredReply = 8;
 

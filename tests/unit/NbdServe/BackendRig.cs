@@ -23,7 +23,10 @@ internal static class BackendRig
     internal static void Trim(this NbdBackend backend, long offset, long length) =>
         backend.TrimAsync(offset, length, false, CancellationToken.None).AsTask().GetAwaiter().GetResult();
 
-    /// <summary>Extents as "length:h" for a hole and "length:d" for data, separated by spaces.</summary>
+    /// <summary>
+    /// Extents as "length:h" for a hole, "length:z" for zeroes that are allocated and "length:d" for data, separated by
+    /// spaces.
+    /// </summary>
     internal static string Extents(this NbdBackend backend, long offset, long length)
     {
         NbdExtentList list = new();
@@ -31,7 +34,15 @@ internal static class BackendRig
         backend.ExtentsAsync(offset, length, list, CancellationToken.None).AsTask().GetAwaiter().GetResult();
         return string.Join(
             ' ', Enumerable.Range(0, list.Count).Select(i => list[i])
-                .Select(e => $"{e.Length}:{(e.Flags == NbdExtentFlags.Data ? "d" : "h")}"));
+                .Select(e => $"{e.Length}:{Letter(e.Flags)}"));
+
+        static string Letter(NbdExtentFlags flags) => flags switch
+        {
+            NbdExtentFlags.Data => "d",
+            NbdExtentFlags.Zero => "z",
+            NbdExtentFlags.Zero | NbdExtentFlags.Hole => "h",
+            _ => "?",
+        };
     }
 
     internal static byte[] Random(int length, int seed = 1)

@@ -1,3 +1,4 @@
+using Linux;
 using Nbd;
 using NbdServe.Backends;
 
@@ -113,8 +114,51 @@ public sealed class MemoryBackendTests : IDisposable
 
         backend.Zero(0, Page, NbdZeroOptions.NoHole);
 
-        Assert.Equal($"{Page}:d", backend.Extents(0, Page));
+        Assert.Equal($"{Page}:z", backend.Extents(0, Page));
         Assert.All(backend.Read(0, Page), b => Assert.Equal(0, b));
+    }
+
+    [Fact]
+    public void No_hole_allocates_what_was_a_hole()
+    {
+        MemoryBackend backend = New(8 * Page);
+
+        backend.Zero(Page + 100, 3 * Page, NbdZeroOptions.NoHole);
+        Assert.Equal($"{Page}:h {4 * Page}:z {3 * Page}:h", backend.Extents(0, 8 * Page));
+
+        // Zeroes over allocated zeroes change nothing; data do; what is released is a hole again.
+        backend.Write(Page, new byte[Page]);
+        Assert.Equal($"{Page}:h {4 * Page}:z {3 * Page}:h", backend.Extents(0, 8 * Page));
+        backend.Write(2 * Page, [7]);
+        backend.Zero(3 * Page, 10);
+        Assert.Equal($"{Page}:h {Page}:z {Page}:d {Page}:h {Page}:z {3 * Page}:h", backend.Extents(0, 8 * Page));
+        Assert.Equal(7, Assert.Single(backend.Read(0, 8 * Page), b => b != 0));
+    }
+
+    [Fact]
+    public void Part_of_a_page_that_becomes_zero_with_no_hole_leaves_the_rest()
+    {
+        MemoryBackend backend = New(Page);
+        backend.Write(0, [1, 2]);
+
+        backend.Zero(0, 1, NbdZeroOptions.NoHole);
+        Assert.Equal($"{Page}:d", backend.Extents(0, Page));
+        backend.Zero(1, 1, NbdZeroOptions.NoHole);
+
+        Assert.Equal($"{Page}:z", backend.Extents(0, Page));
+    }
+
+    [Fact]
+    public void More_than_the_memory_of_the_machine_cannot_be_allocated()
+    {
+        MemoryBackend backend = New(long.MaxValue);
+
+        LinuxException exception = Assert.Throws<LinuxException>(
+            () => backend.Zero(0, long.MaxValue, NbdZeroOptions.NoHole));
+
+        Assert.Equal(Errno.ENOSPC, exception.Errno);
+        backend.Trim(0, long.MaxValue);
+        Assert.Equal($"{long.MaxValue}:h", backend.Extents(0, long.MaxValue));
     }
 
     [Fact]
