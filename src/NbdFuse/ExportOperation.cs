@@ -30,6 +30,9 @@ internal sealed unsafe class ExportOperation : NbdCompletion
         /// <summary>The number of bytes.</summary>
         Write,
 
+        /// <summary>ENOSPC: the rest of the data lies past the end.</summary>
+        CutWrite,
+
         /// <summary>Nothing.</summary>
         Empty,
     }
@@ -72,6 +75,10 @@ internal sealed unsafe class ExportOperation : NbdCompletion
         else if (_kind == Kind.Write)
         {
             _request.ReplyWritten(_length);
+        }
+        else if (_kind == Kind.CutWrite)
+        {
+            _request.ReplyError(Errno.ENOSPC);
         }
         else
         {
