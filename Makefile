@@ -47,11 +47,12 @@ install: all
 	install -m 644 $(PROGRAMS:%=out/%.1) $(DESTDIR)$(PREFIX)/share/man/man1
 	install -m 644 packaging/systemd/* $(DESTDIR)$(PREFIX)/lib/systemd/system
 
-# The same sources give the same packages: no paths of this machine, no times.
+# The same sources give the same files: no paths of this machine in them.
 pack:
 	rm -rf out/packages
 	for project in $(PACKAGES); do \
-	    dotnet pack src/$$project -c Release -o out/packages -p:ContinuousIntegrationBuild=true || exit 1; done
+	    dotnet pack src/$$project -c Release -o out/packages \
+	        --artifacts-path artifacts/packages -p:ContinuousIntegrationBuild=true || exit 1; done
 
 api:
 	dotnet build tests/unit -c Release
