@@ -99,6 +99,16 @@ internal sealed class Daemon
             _invocation.Endpoint, _invocation.ExportName, _invocation.Client with { Rings = _rings }, _signals.Token);
         _ = _pools.TryAdd(pool);
         _log.Verbose(Describe(pool));
+        if (_rings is not null && !pool.UsesRings)
+        {
+            RequestTransports.Refuse(
+                _invocation.Transport == RequestTransport.Uring,
+                _log,
+                pool.IsEncrypted
+                    ? "the connections are encrypted"
+                    : $"{pool.ConnectionCount} connections are more than {Environment.ProcessorCount} processors (-C)");
+        }
+
         ExportFileOptions options = ExportFileOptions.From(
             _invocation,
             _target.FileName,
