@@ -57,7 +57,7 @@ internal sealed class Daemon
         MountTarget target = MountTarget.Resolve(invocation.Mountpoint, log.Write);
         CheckTarget(invocation, target);
         using PidFile? pidFile = invocation.PidFile is string path ? PidFile.Prepare(path) : null;
-        using RingSet? rings = invocation.All ? null : RequestTransports.MakeRings(invocation, log);
+        using RingSet? rings = RequestTransports.MakeRings(invocation, log);
         using ExportPools pools = new();
         try
         {
