@@ -8,8 +8,8 @@ public sealed class ExerciserTests : IntegrationTest
 {
     private const int SizeBytes = 8 << 20;
 
-    /// <summary>The smallest requests that servers take. Larger ones than 1 once unaligned access is there.</summary>
-    private static readonly int[] s_minimumBlocks = [1];
+    /// <summary>The smallest requests that servers take.</summary>
+    private static readonly int[] s_minimumBlocks = [1, 512, 4096, 65536];
 
     private static readonly string s_program =
         Path.GetFullPath(Path.Combine(AppContext.BaseDirectory, "../../Exerciser", new DirectoryInfo(AppContext.BaseDirectory).Name, "exerciser"));
