@@ -17,7 +17,10 @@ internal sealed unsafe class DescriptorTransport : ServerTransport
     private readonly SafeFd? _stopped;
 
     /// <summary>Owns the descriptors from now on.</summary>
-    public DescriptorTransport(SafeFd input, SafeFd output)
+    /// <param name="input">Where requests come from.</param>
+    /// <param name="output">Where replies go to; may be the same.</param>
+    /// <param name="receiveTimeout">How often a socket that is waited for looks at the deadline of a request.</param>
+    public DescriptorTransport(SafeFd input, SafeFd output, TimeSpan receiveTimeout)
     {
         _input = input;
         _output = output;
@@ -27,6 +30,12 @@ internal sealed unsafe class DescriptorTransport : ServerTransport
         {
             int fd = LibC.eventfd(0, LibC.EFD_CLOEXEC | LibC.EFD_NONBLOCK);
             _stopped = fd < 0 ? throw LinuxException.FromLastError("eventfd") : new SafeFd(fd);
+        }
+        else
+        {
+            // A poll before each call would cost more.
+            timeval timeout = new() { tv_sec = (long)receiveTimeout.TotalSeconds, tv_usec = receiveTimeout.Microseconds + (receiveTimeout.Milliseconds * 1000) };
+            _ = LibC.setsockopt(input.Fd, LibC.SOL_SOCKET, LibC.SO_RCVTIMEO, &timeout, (uint)sizeof(timeval));
         }
 
         if (_outputIsSocket)
@@ -52,12 +61,18 @@ internal sealed unsafe class DescriptorTransport : ServerTransport
             int received = _inputIsSocket
                 ? (int)LibC.recv(_input.Fd, destination, wanted, all && !isTimed ? LibC.MSG_WAITALL : 0)
                 : (int)LibC.read(_input.Fd, destination, wanted);
+            Errno errno = received < 0 ? LinuxException.LastErrno : Errno.None;
+            if (RequestDeadline.HasPassed)
+            {
+                throw new LostClientException("it took too long to send a request");
+            }
+
             if (received >= 0)
             {
                 return received;
             }
 
-            if (LinuxException.LastErrno is not (Errno.EINTR or Errno.EAGAIN))
+            if (errno is not (Errno.EINTR or Errno.EAGAIN))
             {
                 return 0;
             }
@@ -148,7 +163,7 @@ internal sealed unsafe class DescriptorTransport : ServerTransport
         {
             polled[0] = new() { fd = fd, events = events };
             polled[1] = new() { fd = stopFd, events = LibC.POLLIN };
-            int ready = LibC.poll(polled, 2, Deadline.RemainingMilliseconds);
+            int ready = LibC.poll(polled, 2, Deadline.Earliest(Deadline, RequestDeadline).RemainingMilliseconds);
             if (ready > 0)
             {
                 return polled[0].revents != 0;
@@ -156,7 +171,9 @@ internal sealed unsafe class DescriptorTransport : ServerTransport
 
             if (ready == 0)
             {
-                throw new LostClientException("it did not finish the handshake in time");
+                throw new LostClientException(RequestDeadline.HasPassed
+                    ? "it took too long to send a request"
+                    : "it did not finish the handshake in time");
             }
         }
     }
