@@ -1,5 +1,7 @@
 # make            native programs and manual pages in out/
-# make test       everything that is tested; installs missing packages (Debian, root)
+# make test       all tests but the slow ones; installs missing packages (Debian, root)
+# make test-slow  the slow tests: virtual machines that boot from the file, file systems under stress
+# make exercise   random operations on a mount against a model; ARGS="--seconds 3600 --threads 8 --seed 7"
 # make demo       a disk in memory and a qcow2 image as raw files, narrated; installs missing packages
 # make bench      side by side with the other programs that are installed
 # make install    PREFIX=/usr/local DESTDIR=
@@ -14,7 +16,7 @@ SOURCES := $(shell find src -name '*.cs' -o -name '*.csproj') $(wildcard Directo
 export DOTNET_NOLOGO := 1
 export DOTNET_CLI_TELEMETRY_OPTOUT := 1
 
-.PHONY: all programs man install test demo bench deps format check-format clean
+.PHONY: all programs man install test test-slow exercise demo bench deps format check-format clean
 
 all: programs man
 
@@ -47,6 +49,16 @@ test:
 	$(MAKE) all
 	scripts/test.sh
 
+test-slow:
+	scripts/deps.sh install build man test-slow
+	$(MAKE) all
+	scripts/test.sh slow
+
+exercise:
+	scripts/deps.sh install build man test
+	$(MAKE) all
+	scripts/exercise.sh $(ARGS)
+
 demo:
 	scripts/deps.sh install build man demo
 	$(MAKE) all
@@ -56,10 +68,11 @@ bench:
 	scripts/deps.sh install build man bench
 	$(MAKE) all
 	python3 bench/bench.py
+	python3 bench/bench_scale.py
 	python3 bench/bench_serve.py
 
 deps:
-	scripts/deps.sh install build man test demo bench
+	scripts/deps.sh install build man test test-slow demo bench
 
 format:
 	dotnet format NbdFuse.slnx

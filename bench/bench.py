@@ -3,7 +3,8 @@
 
 Every peer has its own "nbdkit memory" on a Unix socket, filled with data. Short fio slices run interleaved, round
 by round, so that a machine that gets slower or faster does so for all. All share the processors, so the figures
-are about CPU cost; single differences under 15 % are noise.
+are about CPU cost; single differences under 15 % are noise. Rows with a link have servers that answer each read so
+much later, and so are about waiting.
 
 Environment: ROUNDS (5), SECONDS per slice (1, whole seconds: fio cuts fractions off), ROWS and PEERS
 (comma-separated names; all by default), NBDFUSE_BIN (out/nbdfuse).
@@ -27,6 +28,7 @@ ROUNDS = int(os.environ.get("ROUNDS") or 5)
 SECONDS = int(os.environ.get("SECONDS") or 1)
 SIZE_MIB = 512
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+URING = Path("/sys/module/fuse/parameters/enable_uring")
 OURS = Path(os.environ.get("NBDFUSE_BIN") or ROOT / "out/nbdfuse")
 
 
@@ -41,17 +43,26 @@ class Row:
     fio: list
     direct_fio: list = field(default_factory=list)
     drop_caches: bool = False
+    link_ms: int = 0
+    # What an ordinary user has: root may let the kernel read ahead more.
+    kernel_read_ahead_kib: int = 0
+    # Also with our read-ahead turned off, for the cost of it.
+    without_read_ahead: bool = False
+    uring_target: float = 0
 
 
 DIRECT = ["--direct=1", "--ioengine=libaio"]
 ONE_BY_ONE = ["--direct=1", "--ioengine=psync"]
-BUFFERED = ["--direct=0", "--ioengine=psync"]
+# As programs read that do not tell the kernel what they will do.
+BUFFERED = ["--direct=0", "--ioengine=psync", "--fadvise_hint=0"]
 
 ROWS = [
-    Row("rread32", "4 KiB random read, depth 32", "IOPS", 2.5, [*DIRECT, "--rw=randread", "--bs=4k", "--iodepth=32"]),
-    Row("rwrite32", "4 KiB random write, depth 32", "IOPS", 2.3, [*DIRECT, "--rw=randwrite", "--bs=4k", "--iodepth=32"]),
-    Row("rread1", "4 KiB random read, depth 1", "IOPS", 1.2, [*ONE_BY_ONE, "--rw=randread", "--bs=4k"]),
-    Row("rwrite1", "4 KiB random write, depth 1", "IOPS", 1.05, [*ONE_BY_ONE, "--rw=randwrite", "--bs=4k"]),
+    Row("rread32", "4 KiB random read, depth 32", "IOPS", 2.5, [*DIRECT, "--rw=randread", "--bs=4k", "--iodepth=32"],
+        uring_target=4.0),
+    Row("rwrite32", "4 KiB random write, depth 32", "IOPS", 2.3, [*DIRECT, "--rw=randwrite", "--bs=4k", "--iodepth=32"],
+        uring_target=2.5),
+    Row("rread1", "4 KiB random read, depth 1", "IOPS", 1.2, [*ONE_BY_ONE, "--rw=randread", "--bs=4k"], uring_target=1.75),
+    Row("rwrite1", "4 KiB random write, depth 1", "IOPS", 1.05, [*ONE_BY_ONE, "--rw=randwrite", "--bs=4k"], uring_target=1.6),
     Row("dread", "1 MiB direct read, depth 4", "MB/s", 1.0, [*DIRECT, "--rw=read", "--bs=1M", "--iodepth=4"]),
     Row("dwrite", "1 MiB direct write, depth 4", "MB/s", 1.0, [*DIRECT, "--rw=write", "--bs=1M", "--iodepth=4"]),
     Row("sread", "1 MiB buffered sequential read", "MB/s", 1.8, [*BUFFERED, "--rw=read", "--bs=1M"],
@@ -61,18 +72,36 @@ ROWS = [
     Row("mixed8", "16 KiB random 70/30, depth 8", "IOPS", 1.8,
         [*DIRECT, "--rw=randrw", "--rwmixread=70", "--bs=16k", "--iodepth=8"]),
 ]
+ROWS += [
+    Row("sread128", "the same, as ordinary user", "MB/s", 1.8, [*BUFFERED, "--rw=read", "--bs=1M"],
+        drop_caches=True, kernel_read_ahead_kib=128),
+    Row("rreadoff", "4 KiB random read, depth 1, cost", "IOPS", 1.2, [*ONE_BY_ONE, "--rw=randread", "--bs=4k"],
+        without_read_ahead=True),
+    *[Row(f"link{ms}", f"{ms} ms link: buffered read", "MB/s", target, [*BUFFERED, "--rw=read", "--bs=1M"],
+          drop_caches=True, link_ms=ms, kernel_read_ahead_kib=128) for ms, target in ((1, 4), (10, 20), (50, 50))],
+    Row("link10x2", "10 ms link: two streams", "MB/s", 20,
+        [*BUFFERED, "--rw=read", "--bs=1M", "--numjobs=2", "--group_reporting", "--size=256M", "--offset_increment=256M"],
+        drop_caches=True, link_ms=10, kernel_read_ahead_kib=128),
+    Row("link10skip", "10 ms link: read 64K, skip 64K", "MB/s", 30, [*BUFFERED, "--rw=read:64k", "--bs=64k"],
+        drop_caches=True, link_ms=10, kernel_read_ahead_kib=128),
+    Row("link10rread", "10 ms link: 4 KiB random read", "IOPS", 0.95, [*ONE_BY_ONE, "--rw=randread", "--bs=4k"],
+        link_ms=10, without_read_ahead=True),
+]
 CPU_ROW = "rread32"
 
 
 class Server:
     """nbdkit's memory plugin on a Unix socket, filled with data."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, link_ms):
         self.socket = folder / "nbd.sock"
         self.uri = f"nbd+unix:///?socket={self.socket}"
         pid_file = folder / "nbdkit.pid"
+        # A link delays any number of requests at a time; the server's threads shall not be the limit.
+        filters, delay = (["-t", "128", "--filter=delay"], [f"rdelay={link_ms}ms"]) if link_ms else ([], [])
         self.process = subprocess.Popen(
-            ["nbdkit", "-f", "-U", self.socket, "-P", pid_file, "memory", f"{SIZE_MIB}M", "allocator=malloc"])
+            ["nbdkit", "-f", "-U", self.socket, "-P", pid_file, *filters,
+             "memory", f"{SIZE_MIB}M", "allocator=malloc", *delay])
         wait_until(pid_file.exists, self.process)
         subprocess.run(
             ["nbdcopy", "--", "[", "nbdkit", "--exit-with-parent", "random", f"{SIZE_MIB}M", "seed=1", "]", self.uri],
@@ -86,7 +115,9 @@ class Server:
 class Peer:
     """A program that shows the server's export as a file. This one has the C nbdfuse's command line."""
 
-    def __init__(self, name, program, folder):
+    options = []
+
+    def __init__(self, name, program, folder, link_ms):
         self.name = name
         self.program = program
         self.folder = folder
@@ -95,10 +126,10 @@ class Peer:
         self.file = self.mount_point / "disk"
         self.log = folder / "log"
         self.process = None
-        self.server = Server(folder)
+        self.server = Server(folder, link_ms)
 
     def command(self):
-        return [self.program, self.file, "--unix", self.server.socket]
+        return [self.program, *self.options, self.file, "--unix", self.server.socket]
 
     def start(self):
         """Returns how many seconds it took until the first block could be read."""
@@ -107,6 +138,14 @@ class Peer:
             self.process = subprocess.Popen(self.command(), stdout=log, stderr=log)
         wait_until(self.is_usable, self.process, self.log)
         return time.perf_counter() - begin
+
+    def set_kernel_read_ahead(self, kib):
+        """The kernel reads ahead so much; returns how much it did."""
+        device = os.stat(self.file).st_dev
+        path = Path(f"/sys/class/bdi/{os.major(device)}:{os.minor(device)}/read_ahead_kb")
+        before = path.read_text()
+        path.write_text(str(kib))
+        return int(before)
 
     def is_usable(self):
         try:
@@ -145,6 +184,18 @@ class Peer:
         self.server.stop()
 
 
+class DevicePeer(Peer):
+    """Ours, with its requests through /dev/fuse."""
+
+    options = ["--transport=device"]
+
+
+class UringPeer(Peer):
+    """Ours, with its requests through io_uring."""
+
+    options = ["--transport=uring"]
+
+
 class QemuPeer(Peer):
     """qemu-storage-daemon's FUSE export over its NBD client. It mounts over an existing file."""
 
@@ -153,6 +204,12 @@ class QemuPeer(Peer):
         return [self.program,
                 "--blockdev", f"driver=nbd,node-name=disk,server.type=unix,server.path={self.server.socket}",
                 "--export", f"type=fuse,id=disk,node-name=disk,mountpoint={self.file},writable=on"]
+
+
+class WithoutReadAhead(Peer):
+    """Our program over /dev/fuse, with its read-ahead turned off."""
+
+    options = ["--transport=device", "--readahead=off"]
 
 
 class NoFuse(Peer):
@@ -176,10 +233,22 @@ def wait_until(condition, process, log=None):
 
 def run_slice(peer, row):
     """Returns the row's figure and the bytes moved."""
+    if row.kernel_read_ahead_kib and os.geteuid() == 0 and not isinstance(peer, NoFuse):
+        before = peer.set_kernel_read_ahead(row.kernel_read_ahead_kib)
+        try:
+            return run_fio(peer, row)
+        finally:
+            peer.set_kernel_read_ahead(before)
+    return run_fio(peer, row)
+
+
+def run_fio(peer, row):
     if row.drop_caches and os.geteuid() == 0:
         Path("/proc/sys/vm/drop_caches").write_text("1")
+    # A second pass would find everything in the kernel's cache.
+    passes = [] if row.drop_caches else ["--time_based"]
     result = subprocess.run(
-        ["fio", "--name=slice", "--thread", f"--size={SIZE_MIB}M", "--time_based", f"--runtime={SECONDS}",
+        ["fio", "--name=slice", "--thread", f"--size={SIZE_MIB}M", *passes, f"--runtime={SECONDS}",
          "--allow_file_create=0", "--fallocate=none", "--norandommap", "--randrepeat=0", "--output-format=json",
          *peer.fio(row)],
         capture_output=True, text=True, timeout=SECONDS + 60)
@@ -192,7 +261,7 @@ def run_slice(peer, row):
     return (job["read"]["bw_bytes"] + job["write"]["bw_bytes"]) / 1e6, moved
 
 
-def find_peers(folder):
+def find_peers(folder, link_ms, rows):
     """All that are installed, the C nbdfuse first: the others are compared with it."""
     peers = []
     for directory in ["/usr/bin", *os.environ.get("PATH", "").split(":")]:
@@ -202,10 +271,17 @@ def find_peers(folder):
             break
     if shutil.which("qemu-storage-daemon"):
         peers.append(("qsd", QemuPeer, "qemu-storage-daemon"))
-    peers.append(("ours", Peer, OURS))
-    peers.append(("direct", NoFuse, "fio"))
+    peers.append(("ours", DevicePeer, OURS))
+    if any(row.without_read_ahead for row in rows):
+        peers.append(("ours-ra-off", WithoutReadAhead, OURS))
+    if URING.exists() and URING.read_text().startswith("Y"):
+        peers.append(("ours-uring", UringPeer, OURS))
+    else:
+        print(f"bench: without FUSE over io_uring (as root: echo Y >{URING})", file=sys.stderr)
+    if not link_ms:
+        peers.append(("direct", NoFuse, "fio"))
     chosen = os.environ.get("PEERS", "")
-    return [kind(name, program, folder / name) for name, kind, program in peers if not chosen or name in chosen.split(",")]
+    return [kind(name, program, folder / name, link_ms) for name, kind, program in peers if not chosen or name in chosen.split(",")]
 
 
 def is_ours(program):
@@ -256,7 +332,7 @@ class Table:
 
     def __init__(self, peers):
         self.peers = peers
-        print(f"{'':34}{'':6}" + "".join(f"{peer.name:>20}" for peer in peers) + f"{'target':>10}")
+        print(f"{'':34}{'':6}" + "".join(f"{peer.name:>20}" for peer in peers) + f"{'target':>22}")
 
     def line(self, title, unit, values, target="", digits=0):
         base = values.get("c-nbdfuse")
@@ -267,7 +343,7 @@ class Table:
             if own and base and peer.name != "c-nbdfuse":
                 text += f" ({median_ratio(own, base):.2f}x)"
             cells.append(f"{text:>20}")
-        print(f"{title:34}{unit:>5} " + "".join(cells) + f"{target:>10}", flush=True)
+        print(f"{title:34}{unit:>5} " + "".join(cells) + f"{target:>22}", flush=True)
 
 
 def main():
@@ -277,13 +353,17 @@ def main():
         sys.exit(f"bench: {OURS} does not exist: run make")
     folder = Path(tempfile.mkdtemp(prefix="nbdfuse-bench-"))
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    peers = []
     try:
-        peers = find_peers(folder)
-        measure(peers, rows)
+        for link_ms in sorted({row.link_ms for row in rows}):
+            of_link = [row for row in rows if row.link_ms == link_ms]
+            peers = []
+            try:
+                peers = find_peers(folder / f"{link_ms}ms", link_ms, of_link)
+                measure(peers, of_link)
+            finally:
+                for peer in peers:
+                    peer.end()
     finally:
-        for peer in peers:
-            peer.end()
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -309,20 +389,27 @@ def measure(peers, rows):
                 if row.name == CPU_ROW and peer in daemons and moved:
                     cpu.setdefault(peer.name, []).append((peer.cpu_seconds() - before) / (moved / 1e9))
 
-    print(f"\n{os.cpu_count()} CPUs, Linux {os.uname().release}; {ROUNDS} rounds of {SECONDS} s; medians "
+    link = f", link of {rows[0].link_ms} ms" if rows[0].link_ms else ""
+    print(f"\n{os.cpu_count()} CPUs, Linux {os.uname().release}; {ROUNDS} rounds of {SECONDS} s; medians{link} "
           "(and the median of the rounds' ratios to the C nbdfuse)\n")
     table = Table(peers)
     for row in rows:
-        table.line(row.title, row.unit, figures[row.name], f">= {row.target}x")
-    table.line("daemon's CPU for 1 GB in 4 KiB", "s", cpu, "<= 0.4x", digits=2)
+        uring = f", uring {row.uring_target}x" if row.uring_target else ""
+        table.line(row.title, row.unit, figures[row.name], f">= {row.target}x{uring}")
+        on, off = figures[row.name].get("ours"), figures[row.name].get("ours-ra-off")
+        if row.without_read_ahead and on and off:
+            print(f"  of that without our read-ahead: {median_ratio(on, off):.2f} (target: >= 0.95)")
+    if rows[0].link_ms:
+        return
+    table.line("daemon's CPU for 1 GB in 4 KiB", "s", cpu, "<= 0.4x, uring 0.15x", digits=2)
     table.line("start until usable", "ms", start, "<= 1.5x", digits=1)
     table.line("resident memory after start", "MiB", memory, "<= 40 MB", digits=1)
 
     for peer in daemons:
-        if peer.name == "ours" and is_ours(peer.program):
+        if peer.program == OURS and is_ours(peer.program):
             allocated = allocated_per_request(peer)
             text = "no statistics" if allocated is None else f"{allocated:.3f} bytes (target: 0)"
-            print(f"allocated for each request in steady state: {text}")
+            print(f"{peer.name}: allocated for each request in steady state: {text}")
 
 
 if __name__ == "__main__":

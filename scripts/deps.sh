@@ -14,7 +14,17 @@ needed_by() {
                    qemu-io:qemu-utils python3:python3 systemd-socket-activate:systemd unshare:util-linux nsenter:util-linux losetup:mount \
                    nbdkit:nbdkit nbd-server:nbd-server nbd-client:nbd-client nbdinfo:libnbd-bin \
                    /usr/lib/python3/dist-packages/nbd.py:python3-libnbd fio:fio setpriv:util-linux \
-                   fallocate:util-linux findmnt:util-linux mount:mount dd:coreutils ;;
+                   psktool:gnutls-bin qemu-storage-daemon:qemu-system-common \
+                   fallocate:util-linux findmnt:util-linux mount:mount dd:coreutils
+              needed_by programs ;;
+        test-slow) needed_by test
+                   needed_by machines ;;
+        programs) echo sfdisk:fdisk losetup:mount mkfs.ext4:e2fsprogs mkfs.xfs:xfsprogs mkfs.vfat:dosfstools mcopy:mtools \
+                       rsync:rsync tar:tar sqlite3:sqlite3 fio:fio stress-ng:stress-ng fstrim:util-linux file:file \
+                       cmp:diffutils ;;
+        machines) echo qemu-system-x86_64:qemu-system-x86 syslinux:syslinux /usr/lib/SYSLINUX/mbr.bin:syslinux-common \
+                       /bin/busybox:busybox-static cpio:cpio xz:xz-utils python3:python3 \
+                       /boot/vmlinuz-*-cloud-amd64:linux-image-cloud-amd64 ;;
         bench) echo fusermount3:fuse3 nbdkit:nbdkit nbdfuse:libnbd-bin qemu-nbd:qemu-utils fio:fio python3:python3 \
                     qemu-storage-daemon:qemu-system-common ;;
         *) echo "deps.sh: unknown group '$1'" >&2; exit 2 ;;
@@ -23,7 +33,7 @@ needed_by() {
 
 has() {
     case $1 in
-        /*) test -e "$1" ;;
+        /*) compgen -G "$1" >/dev/null ;;
         # Daemons and file system tools may be in sbin, which the PATH of an ordinary user lacks.
         *) PATH=$PATH:/usr/sbin:/sbin command -v "$1" >/dev/null ;;
     esac
@@ -38,7 +48,8 @@ fi
 
 missing=
 for group; do
-    for item in $(needed_by "$group"); do
+    # shellcheck disable=SC2046
+    for item in $(set -f; needed_by "$group"); do
         has "${item%%:*}" || missing="$missing ${item#*:}"
     done
 done

@@ -1,18 +1,28 @@
 #!/bin/bash
-# Runs all tests with the programs in out/. Each run's log stays in artifacts/test-results/.
+# test.sh [slow]: runs the tests with the programs in out/: all but the slow ones, or those. Each run's log stays in
+# artifacts/test-results/.
 set -uo pipefail
 cd "$(dirname "$0")/.."
+case ${1-} in
+    slow) suites=integration filter=(--filter-trait Speed=Slow) log=-slow ;;
+    *) suites="unit integration" filter=(--filter-not-trait Speed=Slow) log= ;;
+esac
 
 if [ "$(id -u)" = 0 ] && [ "$(stat -c %a /dev/fuse 2>/dev/null)" = 600 ]; then
     echo "nbdfuse: chmod 666 /dev/fuse, for the tests as an ordinary user"
     chmod 666 /dev/fuse
 fi
+uring=/sys/module/fuse/parameters/enable_uring
+if [ "$(id -u)" = 0 ] && [ "$(cat $uring 2>/dev/null)" = N ] && echo Y 2>/dev/null >$uring; then
+    echo "nbdfuse: $uring is Y while the tests run"
+    trap 'echo N >$uring' EXIT
+fi
 mkdir -p artifacts/test-results
 status=0
-for suite in unit integration; do
-    echo "== $suite tests"
-    dotnet test --project tests/$suite -c Release --no-ansi --no-progress 2>&1 |
-        tee artifacts/test-results/$suite.log
+for suite in $suites; do
+    echo "== $suite tests${log:+, the slow ones}"
+    dotnet test --project tests/$suite -c Release --no-ansi --no-progress "${filter[@]}" 2>&1 |
+        tee artifacts/test-results/$suite$log.log
     [ "${PIPESTATUS[0]}" = 0 ] || status=1
 done
 exit $status

@@ -65,20 +65,26 @@ internal sealed unsafe class DeviceChannel : FuseChannel, IDisposable
 
     internal override Errno Send(byte* frame, uint length)
     {
-        while (true)
+        Errno error;
+        do
         {
-            nint written = (nint)(long)LibC.write(_fd, frame, (int)length);
-            if (written >= 0)
-            {
-                return Errno.None;
-            }
-
-            Errno error = LinuxException.LastErrno;
-            if (error != Errno.EINTR)
-            {
-                return error;
-            }
+            error = LibC.write(_fd, frame, (int)length) < 0 ? LinuxException.LastErrno : Errno.None;
         }
+        while (error == Errno.EINTR);
+
+        return error;
+    }
+
+    internal override Errno Send(iovec* parts, int count)
+    {
+        Errno error;
+        do
+        {
+            error = FileCalls.Write(_fd, parts, count) < 0 ? LinuxException.LastErrno : Errno.None;
+        }
+        while (error == Errno.EINTR);
+
+        return error;
     }
 
     public void Dispose()

@@ -1,4 +1,5 @@
 using Linux;
+using Tmds.Linux;
 
 namespace Fuse;
 
@@ -14,4 +15,21 @@ internal abstract unsafe class FuseChannel
     /// </summary>
     /// <returns>ENOENT when nobody waits for that reply any more.</returns>
     internal abstract Errno Send(byte* frame, uint length);
+
+    /// <summary>
+    /// Sends an error in the place of the reply, while the file system may still use the request's memory. Otherwise
+    /// as <see cref="Send(byte*, uint)"/>.
+    /// </summary>
+    internal virtual Errno SendInstead(byte* frame, uint length) => Send(frame, length);
+
+    /// <summary>
+    /// The request object of an answered request stays with the channel, for its next request. Not after
+    /// <see cref="SendInstead"/>.
+    /// </summary>
+    internal virtual bool KeepsRequests => false;
+
+    /// <summary>Sends a reply that lies in parts. Otherwise as <see cref="Send(byte*, uint)"/>.</summary>
+    /// <param name="parts">The first one is the out-header.</param>
+    /// <param name="count">Number of parts.</param>
+    internal abstract Errno Send(iovec* parts, int count);
 }

@@ -34,6 +34,9 @@ internal sealed unsafe partial class FuseDispatcher
         _channels = channels;
     }
 
+    /// <summary>INTERRUPTs that came before their request; null when the kernel repeats them.</summary>
+    internal UnmatchedInterrupts? Unmatched { get; init; }
+
     /// <summary>Handles the request that was read into <paramref name="request"/>.</summary>
     /// <param name="request">Rented, its buffer filled.</param>
     /// <param name="channel">Where it was read.</param>
@@ -48,7 +51,7 @@ internal sealed unsafe partial class FuseDispatcher
             return false;
         }
 
-        FuseInHeader header = *(FuseInHeader*)request.Buffer;
+        FuseInHeader header = *(FuseInHeader*)request.Frame;
         if (_trace is not null)
         {
             _trace($"request {header.Unique}: {header.Opcode} node {header.NodeId} pid {header.ProcessId}, {length} bytes");
@@ -65,7 +68,7 @@ internal sealed unsafe partial class FuseDispatcher
             case FuseOpcode.Interrupt:
                 if (wellFormed)
                 {
-                    Interrupt(channel, header.Unique, ((FuseInterruptIn*)(request.Buffer + HeaderBytes))->Unique);
+                    Interrupt(channel, header.Unique, ((FuseInterruptIn*)(request.Frame + HeaderBytes))->Unique);
                 }
 
                 return false;
@@ -76,8 +79,14 @@ internal sealed unsafe partial class FuseDispatcher
                 break;
         }
 
-        FuseBody body = new(request.Buffer + HeaderBytes, Math.Max(bodyLength, 0));
+        FuseBody body = new(request.Frame + HeaderBytes, Math.Max(bodyLength, 0));
         request.Begin(channel, header, wellFormed ? body.ExpectedDataBytes(header.Opcode) : 0);
+        if (Unmatched is not null && Unmatched.Take(header.Unique))
+        {
+            request.ReplyError(Errno.EINTR);
+            return true;
+        }
+
         try
         {
             if (!wellFormed || !TryCall(request, body))
@@ -107,6 +116,15 @@ internal sealed unsafe partial class FuseDispatcher
         if (_pool.TryInterrupt(target))
         {
             return;
+        }
+
+        if (Unmatched is not null)
+        {
+            Unmatched.Add(target);
+            if (_pool.TryInterrupt(target))
+            {
+                return;
+            }
         }
 
         // The target was answered already, and nobody waits for this; or another worker has read but not published

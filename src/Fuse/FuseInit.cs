@@ -28,8 +28,14 @@ internal readonly record struct FuseInit(Errno Error, FuseInitOut Answer, uint A
     /// <param name="options">What we want.</param>
     /// <param name="maxReadBytes">The mount's max_read, 0 for none.</param>
     /// <param name="maxPagesLimit">The system's limit of pages in a request.</param>
+    /// <param name="uring">Wanted as well: requests through rings.</param>
     internal static unsafe FuseInit Negotiate(
-        in FuseInitIn offer, int offerBytes, FuseSessionOptions options, uint maxReadBytes, uint maxPagesLimit)
+        in FuseInitIn offer,
+        int offerBytes,
+        FuseSessionOptions options,
+        uint maxReadBytes,
+        uint maxPagesLimit,
+        UringLayout? uring = null)
     {
         if (offer.Major > FuseAbi.Major)
         {
@@ -56,7 +62,8 @@ internal readonly record struct FuseInit(Errno Error, FuseInitOut Answer, uint A
         // The two ways to keep the page cache honest exclude each other.
         FuseInitFlags wanted = Wanted | (options.AutoInvalidateData
             ? FuseInitFlags.AutoInvalidateData
-            : FuseInitFlags.ExplicitInvalidateData);
+            : FuseInitFlags.ExplicitInvalidateData)
+            | (uring is null ? FuseInitFlags.None : FuseInitFlags.OverIoUring);
         FuseInitFlags flags = wanted & (FuseInitFlags)offered;
 
         uint pageSize = (uint)Environment.SystemPageSize;
@@ -67,6 +74,13 @@ internal readonly record struct FuseInit(Errno Error, FuseInitOut Answer, uint A
         uint bytes = Math.Max(Math.Min((uint)options.MaxRequestBytes, pages * pageSize), pageSize);
         uint maxRead = maxReadBytes == 0 ? pages * pageSize : Math.Min(maxReadBytes, pages * pageSize);
         uint minor = Math.Min(offer.Minor, FuseAbi.Minor);
+        bool isUring = flags.HasFlag(FuseInitFlags.OverIoUring);
+        ushort background = isUring
+            ? (ushort)Math.Min(options.MaxBackground, uring!.Background)
+            : options.MaxBackground;
+        ushort congestion = isUring
+            ? (ushort)Math.Min(options.CongestionThreshold, background * 3 / 4)
+            : options.CongestionThreshold;
 
         FuseInitOut answer = new()
         {
@@ -75,8 +89,8 @@ internal readonly record struct FuseInit(Errno Error, FuseInitOut Answer, uint A
             MaxReadAhead = offer.MaxReadAhead,
             Flags = (uint)flags,
             Flags2 = (uint)((ulong)flags >> 32),
-            MaxBackground = options.MaxBackground,
-            CongestionThreshold = options.CongestionThreshold,
+            MaxBackground = background,
+            CongestionThreshold = congestion,
             MaxWrite = bytes,
             TimeGranularity = 1,
             MaxPages = (ushort)(flags.HasFlag(FuseInitFlags.MaxPages) ? pages : 0),
@@ -88,7 +102,7 @@ internal readonly record struct FuseInit(Errno Error, FuseInitOut Answer, uint A
             MaxWriteBytes = bytes,
             MaxReadBytes = maxRead,
             MaxReadAheadBytes = offer.MaxReadAhead,
-            MaxBackground = options.MaxBackground,
+            MaxBackground = background,
         };
         uint answerBytes = offer.Minor < MinWithLongAnswer ? ShortAnswerBytes : (uint)sizeof(FuseInitOut);
         return new FuseInit(Errno.None, answer, answerBytes, limits);

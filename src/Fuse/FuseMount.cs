@@ -87,11 +87,13 @@ public sealed class FuseMount : IDisposable
         return new FuseMount(device, target, options, byFusermount: true) { _autoUnmount = autoUnmount };
     }
 
-    /// <summary>Whether a path is a mount whose daemon is gone: stat(2) gives ENOTCONN.</summary>
+    /// <summary>
+    /// Whether a path is a mount whose daemon is gone: stat(2) gives ENOTCONN, or ECONNABORTED when it went just now.
+    /// </summary>
     public static bool IsDeadMount(string path)
     {
         ArgumentNullException.ThrowIfNull(path);
-        return Fuse.Mountpoint.Stat(path) == Errno.ENOTCONN;
+        return Fuse.Mountpoint.Stat(path) is Errno.ENOTCONN or Errno.ECONNABORTED;
     }
 
     /// <summary>Unmounts a dead mount lazily.</summary>

@@ -1,5 +1,6 @@
 using System.Runtime.CompilerServices;
 using Linux;
+using Tmds.Linux;
 
 namespace Fuse;
 
@@ -104,6 +105,20 @@ public sealed unsafe partial class FuseRequest
         Finish(frame, length);
     }
 
+    /// <summary>Answers with data that lies in parts, without a copy and without a change to them.</summary>
+    /// <param name="parts">
+    /// The first element is ours, for the out-header; then the data, in the order of the file. All of it is free again
+    /// when this method returns.
+    /// </param>
+    /// <param name="count">Number of elements, at least 2 and at most 1024.</param>
+    /// <param name="length">Bytes of data, at most what was asked for.</param>
+    public void ReplyParts(iovec* parts, int count, uint length)
+    {
+        FuseOutHeader header = default;
+        parts[0] = new iovec { iov_base = &header, iov_len = HeaderBytes };
+        Finish((byte*)&header, length, parts, count);
+    }
+
     private void ReplyStruct<T>(T body)
         where T : unmanaged
     {
@@ -114,7 +129,11 @@ public sealed unsafe partial class FuseRequest
     }
 
     /// <summary>Sends the frame unless the request was answered already, and gives the object back.</summary>
-    private void Finish(byte* frame, uint bodyBytes)
+    /// <param name="frame">The out-header, with its error; the body follows it unless there are parts.</param>
+    /// <param name="bodyBytes">Bytes of the body.</param>
+    /// <param name="parts">The whole reply, the frame first; null if it lies in one piece.</param>
+    /// <param name="partCount">Number of parts.</param>
+    private void Finish(byte* frame, uint bodyBytes, iovec* parts = null, int partCount = 0)
     {
         ulong unique = Unique;
         if (Volatile.Read(ref _taken) != unique)
@@ -122,16 +141,22 @@ public sealed unsafe partial class FuseRequest
             throw new InvalidOperationException($"{Opcode} was answered twice");
         }
 
-        if (Interlocked.CompareExchange(ref _pending, 0, unique) == unique)
+        FuseChannel channel = _channel;
+        bool isOurs = Interlocked.CompareExchange(ref _pending, 0, unique) == unique;
+        if (isOurs)
         {
             int error = Unsafe.ReadUnaligned<FuseOutHeader>(frame).Error;
             Unsafe.WriteUnaligned(
                 frame,
                 new FuseOutHeader { Length = HeaderBytes + bodyBytes, Error = error, Unique = unique });
-            _ = _pool.Replies.Send(_channel, frame, HeaderBytes + bodyBytes, Opcode);
+            _ = parts is null
+                ? _pool.Replies.Send(channel, frame, HeaderBytes + bodyBytes, Opcode)
+                : _pool.Replies.Send(channel, parts, partCount, Opcode);
         }
 
-        if (Interlocked.CompareExchange(ref _taken, 0, unique) == unique)
+        // A channel that keeps the object may have begun the next request with it already: then nothing is swapped.
+        bool isFree = Interlocked.CompareExchange(ref _taken, 0, unique) == unique;
+        if (isFree && !(isOurs && channel.KeepsRequests))
         {
             _pool.Return(this);
         }

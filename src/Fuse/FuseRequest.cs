@@ -27,6 +27,7 @@ public sealed unsafe partial class FuseRequest
         _pool = pool;
         Index = index;
         _buffer = buffer;
+        Frame = buffer.Start;
     }
 
     /// <summary>The kernel's number of the request. Never used twice in a session.</summary>
@@ -67,8 +68,8 @@ public sealed unsafe partial class FuseRequest
     {
         get
         {
-            TouchedBytes = Math.Max(TouchedBytes, _pool.DataOffset + (int)_expectedDataBytes);
-            return _buffer.Start + _pool.DataOffset;
+            TouchData((int)_expectedDataBytes);
+            return Data;
         }
     }
 
@@ -84,8 +85,14 @@ public sealed unsafe partial class FuseRequest
     /// <summary>How far into the buffer memory may be in use.</summary>
     internal int TouchedBytes { get; set; }
 
-    /// <summary>The request as the kernel sent it.</summary>
+    /// <summary>Memory to read a request into.</summary>
     internal byte* Buffer => _buffer.Start;
+
+    /// <summary>The request as the kernel sent it: in the memory that starts with <see cref="Buffer"/>.</summary>
+    internal byte* Frame { get; set; }
+
+    /// <summary>Where <see cref="DataBuffer"/> is.</summary>
+    internal byte* Data => _buffer.Start + _pool.DataOffset;
 
     /// <summary>The unique while the request is unanswered, else 0.</summary>
     internal ulong Pending => Volatile.Read(ref _pending);
@@ -129,7 +136,7 @@ public sealed unsafe partial class FuseRequest
             return false;
         }
 
-        _ = _pool.Replies.SendError(channel, unique, error);
+        _pool.Replies.SendInstead(channel, unique, error);
         return true;
     }
 
@@ -152,11 +159,17 @@ public sealed unsafe partial class FuseRequest
         }
     }
 
+    /// <summary>So many bytes of <see cref="Data"/> may be in use.</summary>
+    internal void TouchData(int bytes) => TouchedBytes = Math.Max(TouchedBytes, _pool.DataOffset + bytes);
+
     /// <summary>Gives the memory of the buffer back, but for its first pages.</summary>
-    internal void Decommit()
+    /// <param name="dataBytes">So much of the data stays, rounded up to whole pages.</param>
+    internal void Decommit(int dataBytes = 0)
     {
-        _buffer.Decommit(_pool.DataOffset);
-        TouchedBytes = 0;
+        int pageMask = Environment.SystemPageSize - 1;
+        int kept = _pool.DataOffset + ((dataBytes + pageMask) & ~pageMask);
+        _buffer.Decommit(kept);
+        TouchedBytes = Math.Min(TouchedBytes, kept);
     }
 
     /// <summary>Frees the buffer: only when nobody uses the request any more.</summary>

@@ -14,14 +14,18 @@ internal sealed class FuseRequestPool : IDisposable
     /// </summary>
     internal const int DefaultBound = 4096;
 
-    private const int LargeBytes = 64 << 10;
-    private const int MaxLargeIdle = 64;
+    /// <summary>A request that touched more than this is large.</summary>
+    internal const int LargeBytes = 64 << 10;
+
+    /// <summary>So many large requests may keep their memory while idle.</summary>
+    internal const int MaxLargeIdle = 64;
 
     // Guards _count and the creation of requests.
     private readonly Lock _gate = new();
     private readonly FuseRequest?[] _requests;
     private readonly SemaphoreSlim _returned = new(0);
     private readonly int _bufferBytes;
+    private readonly SharedMemory? _memory;
     private volatile int _count;
     private volatile int _waiters;
     private volatile bool _closed;
@@ -34,13 +38,19 @@ internal sealed class FuseRequestPool : IDisposable
     /// <param name="dataBytes">Most data of a request or reply.</param>
     /// <param name="replies">Where replies go.</param>
     /// <param name="bound">Most requests at a time.</param>
-    internal FuseRequestPool(int dataBytes, FuseReplySender replies, int bound = DefaultBound)
+    /// <param name="isShared">The data of requests can be shown at a second address (<see cref="Show"/>).</param>
+    /// <exception cref="LinuxException">There is no shared memory.</exception>
+    internal FuseRequestPool(
+        int dataBytes, FuseReplySender replies, int bound = DefaultBound, bool isShared = false)
     {
         // The first page holds the header and, before the second, the out-header of a reply; a WRITE has its data
         // after 80 bytes, so it needs a little more than its data.
         DataOffset = Environment.SystemPageSize;
         ReadBytes = Math.Max(dataBytes + DataOffset, FuseAbi.MinimumReadBytes);
         _bufferBytes = Math.Max(dataBytes + (2 * DataOffset), ReadBytes);
+        int pageMask = DataOffset - 1;
+        _bufferBytes = (_bufferBytes + pageMask) & ~pageMask;
+        _memory = isShared ? new SharedMemory("fuse-requests", (long)bound * _bufferBytes) : null;
         Replies = replies;
         _requests = new FuseRequest?[bound];
     }
@@ -52,6 +62,9 @@ internal sealed class FuseRequestPool : IDisposable
     internal int ReadBytes { get; }
 
     internal FuseReplySender Replies { get; }
+
+    /// <summary>Bytes that <see cref="Show"/> shows, a multiple of the page size.</summary>
+    internal int ShownBytes => _bufferBytes - DataOffset;
 
     /// <summary>Objects made so far.</summary>
     internal int Allocated => _count;
@@ -78,7 +91,7 @@ internal sealed class FuseRequestPool : IDisposable
     /// <returns>Null once the pool is closed.</returns>
     internal FuseRequest? Rent()
     {
-        FuseRequest? request = TryPop() ?? TryCreate();
+        FuseRequest? request = TryRent();
         if (request is null)
         {
             _ = Interlocked.Increment(ref _waiters);
@@ -88,15 +101,24 @@ internal sealed class FuseRequestPool : IDisposable
             }
 
             _ = Interlocked.Decrement(ref _waiters);
-        }
-
-        if (request is not null && request.TouchedBytes > LargeBytes)
-        {
-            _ = Interlocked.Decrement(ref _largeIdle);
+            CountRented(request);
         }
 
         return request;
     }
+
+    /// <summary>Takes an idle request. Null when the bound is reached.</summary>
+    internal FuseRequest? TryRent()
+    {
+        FuseRequest? request = TryPop() ?? TryCreate();
+        CountRented(request);
+        return request;
+    }
+
+    /// <summary>Shows the data of a request at a second address too, in the place of what is there.</summary>
+    /// <exception cref="LinuxException">mmap(2) failed.</exception>
+    internal unsafe void Show(FuseRequest request, byte* address) =>
+        _memory!.Map(((long)request.Index * _bufferBytes) + DataOffset, ShownBytes, address);
 
     /// <summary>Gives a request back. Few big buffers stay in memory while idle.</summary>
     internal void Return(FuseRequest request)
@@ -166,9 +188,18 @@ internal sealed class FuseRequestPool : IDisposable
     public void Dispose()
     {
         _returned.Dispose();
+        _memory?.Dispose();
         for (int i = 0; i < _count; i++)
         {
             _requests[i]!.FreeBuffer();
+        }
+    }
+
+    private void CountRented(FuseRequest? request)
+    {
+        if (request is not null && request.TouchedBytes > LargeBytes)
+        {
+            _ = Interlocked.Decrement(ref _largeIdle);
         }
     }
 
@@ -202,7 +233,10 @@ internal sealed class FuseRequestPool : IDisposable
                 return null;
             }
 
-            FuseRequest request = new(this, _count, new NativeBuffer(_bufferBytes));
+            NativeBuffer buffer = _memory is null
+                ? new NativeBuffer(_bufferBytes)
+                : new NativeBuffer(_memory, (long)_count * _bufferBytes, _bufferBytes);
+            FuseRequest request = new(this, _count, buffer);
             _requests[_count] = request;
 
             // Volatile, after the element: whoever sees the count sees the request.

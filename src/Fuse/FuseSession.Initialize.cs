@@ -20,6 +20,7 @@ public sealed partial class FuseSession
             throw new InvalidOperationException("the session is initialized already");
         }
 
+        _layout = PlanUring();
         using NativeBuffer buffer = new(FuseAbi.MinimumReadBytes);
         Deadline deadline = Deadline.After(_options.InitializeTimeout);
         while (true)
@@ -37,7 +38,7 @@ public sealed partial class FuseSession
             System.Buffer.MemoryCopy(buffer.Start + FuseInHeader.SizeBytes, &offer, sizeof(FuseInitIn), offerBytes);
             _options.Trace?.Invoke(
                 $"init: kernel {offer.Major}.{offer.Minor} flags 0x{offer.Flags:x} 0x{offer.Flags2:x}");
-            FuseInit init = FuseInit.Negotiate(offer, offerBytes, _options, _mount.MaxReadBytes, ReadMaxPagesLimit());
+            FuseInit init = Negotiate(offer, offerBytes);
             if (init.Error != Errno.None)
             {
                 _ = _replies.SendError(_device, header.Unique, init.Error);
@@ -46,17 +47,25 @@ public sealed partial class FuseSession
                     + $"{FuseAbi.Major}.{FuseAbi.OldestMinor} is needed");
             }
 
+            // The memory first: with rings, the kernel lets nobody in from the answer on until they are there.
+            if (init.Limits is not null && !TryMakePool(init.Limits))
+            {
+                init = Negotiate(offer, offerBytes);
+                _ = TryMakePool(init.Limits!);
+            }
+
             Answer(header.Unique, init);
             if (init.Limits is not null)
             {
                 _options.Trace?.Invoke($"init: agreed {init.Limits}");
-                _pool = new FuseRequestPool(
-                    (int)Math.Max(init.Limits.MaxWriteBytes, init.Limits.MaxReadBytes), _replies);
                 _limits = init.Limits;
                 return;
             }
         }
     }
+
+    private FuseInit Negotiate(in FuseInitIn offer, int offerBytes) => FuseInit.Negotiate(
+        offer, offerBytes, _options, _mount.MaxReadBytes, ReadMaxPagesLimit(), _layout);
 
     private static uint ReadMaxPagesLimit()
     {

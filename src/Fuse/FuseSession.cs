@@ -71,7 +71,7 @@ public sealed partial class FuseSession : IDisposable
     public int RequestsAllocated => _pool?.Allocated ?? 0;
 
     /// <summary>Requests read so far, those without a reply included.</summary>
-    public long RequestsServed => _workers.Sum(worker => worker.Served);
+    public long RequestsServed => _workers.Sum(worker => worker.Served) + _queues.Sum(queues => queues.Served);
 
     /// <summary>Starts the worker threads, named fuse-0, fuse-1, ... Call it once.</summary>
     /// <exception cref="InvalidOperationException">The session is not initialized.</exception>
@@ -88,7 +88,15 @@ public sealed partial class FuseSession : IDisposable
             channels[i] = i == 0 ? _device : Clone();
         }
 
-        FuseDispatcher dispatcher = new(_fileSystem, _pool, _warnings, _options.Trace, [.. channels.Distinct()]);
+        FuseDispatcher dispatcher = new(_fileSystem, _pool, _warnings, _options.Trace, [.. channels.Distinct()])
+        {
+            Unmatched = IsUringAgreed ? new UnmatchedInterrupts() : null,
+        };
+        if (IsUringAgreed)
+        {
+            RegisterUring(dispatcher);
+        }
+
         _running = channels.Length;
         _turns = new SemaphoreSlim(_clones.Count + 1);
         _workers = [.. channels.Select((channel, i) => new FuseWorker(this, channel, dispatcher, _pool, _turns, i))];
@@ -125,8 +133,9 @@ public sealed partial class FuseSession : IDisposable
             _clones.ForEach(clone => clone.Dispose());
             _device.Dispose();
             _turns?.Dispose();
-            if (InFlight == 0)
+            if (InFlight == 0 && !Array.Exists(_queues, queues => queues.IsAlive))
             {
+                Array.ForEach(_queues, queues => queues.Dispose());
                 _pool?.Dispose();
             }
 

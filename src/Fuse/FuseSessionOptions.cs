@@ -1,3 +1,5 @@
+using Linux;
+
 namespace Fuse;
 
 /// <summary>How a session serves its mount.</summary>
@@ -30,6 +32,12 @@ public sealed record FuseSessionOptions
 
     /// <summary>How long <see cref="FuseSession.Initialize"/> waits for the kernel.</summary>
     public TimeSpan InitializeTimeout { get; init; } = TimeSpan.FromSeconds(10);
+
+    /// <summary>
+    /// Requests come through these rings (FUSE over io_uring), when the kernel offers that. They are served on the
+    /// threads of the loops, which must outlive the session. Null for the device alone.
+    /// </summary>
+    public RingSet? Rings { get; init; }
 
     /// <summary>Gets a line for each request and each reply. Called from any thread, also in parallel. Null is off.</summary>
     public Action<string>? Trace { get; init; }

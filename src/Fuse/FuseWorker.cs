@@ -81,6 +81,7 @@ internal sealed class FuseWorker
             switch (error)
             {
                 case Errno.None:
+                    request.Frame = request.Buffer;
                     request.TouchedBytes = Math.Max(request.TouchedBytes, length);
 
                     // Only this thread writes it.

@@ -35,13 +35,15 @@ internal readonly unsafe record struct Mountpoint(string Path, uint Mode)
             : throw new FuseException($"mountpoint '{path}' is neither a directory nor a regular file");
     }
 
-    /// <summary>The error of stat(2), 0 for none.</summary>
+    /// <summary>
+    /// The error of statx(2), 0 for none. Of a FUSE mount it asks the daemon, not what the kernel remembers: a daemon
+    /// that was just killed may still be on its way out, and then this waits until it is gone.
+    /// </summary>
     internal static Errno Stat(string path)
     {
-        stat status;
         fixed (byte* terminated = Terminated(path))
         {
-            return LibC.stat(terminated, &status) < 0 ? LinuxException.LastErrno : Errno.None;
+            return FileCalls.StatNow(terminated);
         }
     }
 

@@ -96,6 +96,12 @@ public enum Errno
     /// <summary>Operation not supported.</summary>
     EOPNOTSUPP = 95,
 
+    /// <summary>Address family not supported by protocol.</summary>
+    EAFNOSUPPORT = 97,
+
+    /// <summary>Network is unreachable.</summary>
+    ENETUNREACH = 101,
+
     /// <summary>Software caused connection abort.</summary>
     ECONNABORTED = 103,
 

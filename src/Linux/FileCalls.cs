@@ -30,6 +30,29 @@ public static unsafe class FileCalls
         return Interop.preadv2(fd, &vector, 1, offset, Interop.RWF_NOWAIT);
     }
 
+    /// <summary>copy_file_range(2).</summary>
+    /// <returns>Bytes copied, perhaps fewer than asked for; -1 and errno.</returns>
+    public static nint CopyRange(int source, long sourceOffset, int destination, long destinationOffset, nint length) =>
+        Interop.copy_file_range(source, &sourceOffset, destination, &destinationOffset, length, 0);
+
+    /// <summary>writev(2): writes several pieces of memory, one after the other, in one call.</summary>
+    /// <returns>Bytes written, or -1.</returns>
+    public static nint Write(int fd, iovec* parts, int count) => Interop.writev(fd, parts, count);
+
+    /// <summary>
+    /// statx(2) with AT_STATX_FORCE_SYNC, for the question alone whether it succeeds: the file system is asked, not
+    /// what the kernel remembers.
+    /// </summary>
+    /// <returns>None or the error.</returns>
+    public static Errno StatNow(byte* path)
+    {
+        const int StatxBytes = 256;
+        byte* status = stackalloc byte[StatxBytes];
+        return Interop.statx(Interop.AT_FDCWD, path, Interop.AT_STATX_FORCE_SYNC, Interop.STATX_BASIC_STATS, status) < 0
+            ? LinuxException.LastErrno
+            : Errno.None;
+    }
+
     /// <summary>The size of a block device in bytes.</summary>
     /// <exception cref="LinuxException">It is none (ENOTTY).</exception>
     public static long BlockDeviceBytes(int fd, string path)

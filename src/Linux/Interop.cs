@@ -27,6 +27,10 @@ internal static unsafe partial class Interop
 
     internal const int PR_SET_PDEATHSIG = 1;
 
+    internal const int AT_FDCWD = -100;
+    internal const int AT_STATX_FORCE_SYNC = 0x2000;
+    internal const uint STATX_BASIC_STATS = 0x7ff;
+
     // The posix_spawn family returns the error number instead of setting errno.
     [LibraryImport("libc")]
     internal static partial int posix_spawn(int* pid, byte* path, void* actions, void* attributes, byte** argv, byte** envp);
@@ -69,6 +73,16 @@ internal static unsafe partial class Interop
 
     [LibraryImport("libc", SetLastError = true)]
     internal static partial nint preadv2(int fd, iovec* vectors, int count, long offset, int flags);
+
+    [LibraryImport("libc", SetLastError = true)]
+    internal static partial int statx(int directory, byte* path, int flags, uint mask, void* status);
+
+    [LibraryImport("libc", SetLastError = true)]
+    internal static partial nint copy_file_range(
+        int source, long* sourceOffset, int destination, long* destinationOffset, nint length, uint flags);
+
+    [LibraryImport("libc", SetLastError = true)]
+    internal static partial nint writev(int fd, iovec* vectors, int count);
 
     [LibraryImport("libc", SetLastError = true)]
     internal static partial int prctl(int option, nint argument2, nint argument3, nint argument4, nint argument5);

@@ -9,6 +9,8 @@ namespace Linux;
 /// </summary>
 public sealed unsafe class NativeBuffer : SafeHandle
 {
+    private readonly bool _isShared;
+
     /// <summary>Reserves <paramref name="lengthBytes"/> bytes, rounded up to whole pages.</summary>
     /// <exception cref="LinuxException">mmap(2) failed (ENOMEM).</exception>
     public NativeBuffer(int lengthBytes)
@@ -32,6 +34,20 @@ public sealed unsafe class NativeBuffer : SafeHandle
         SetHandle((nint)address);
     }
 
+    /// <summary>Maps a part of a shared memory.</summary>
+    /// <param name="memory">May be disposed before this object.</param>
+    /// <param name="offset">Where the part starts: a multiple of the page size.</param>
+    /// <param name="lengthBytes">A multiple of the page size.</param>
+    /// <exception cref="LinuxException">mmap(2) failed (ENOMEM).</exception>
+    public NativeBuffer(SharedMemory memory, long offset, int lengthBytes)
+        : base(-1, ownsHandle: true)
+    {
+        ArgumentNullException.ThrowIfNull(memory);
+        _isShared = true;
+        Length = lengthBytes;
+        SetHandle((nint)memory.Map(offset, lengthBytes, null));
+    }
+
     /// <summary>Length in bytes, a multiple of the page size.</summary>
     public int Length { get; }
 
@@ -49,7 +65,9 @@ public sealed unsafe class NativeBuffer : SafeHandle
     {
         if (offset < Length)
         {
-            Decommit(Start + offset, Length - offset);
+            // Of shared memory DONTNEED would only forget the address.
+            _ = LibC.madvise(
+                Start + offset, Length - offset, _isShared ? LibC.MADV_REMOVE : LibC.MADV_DONTNEED);
         }
     }
 

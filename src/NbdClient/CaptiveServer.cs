@@ -5,9 +5,10 @@ using Tmds.Linux;
 namespace Nbd;
 
 /// <summary>
-/// An NBD server that we started: its only client is us, and it ends with us. Not thread-safe.
+/// An NBD server that we started: its only client is us, and it ends with us. Not thread-safe. A
+/// <see cref="NbdConnectionPool"/> starts one by itself; this is for those who connect to it more than once.
 /// </summary>
-internal sealed unsafe class CaptiveServer : IDisposable
+public sealed unsafe class CaptiveServer : IDisposable
 {
     private const int FirstPassedFd = 3;
 
@@ -24,14 +25,14 @@ internal sealed unsafe class CaptiveServer : IDisposable
     }
 
     /// <summary>Where to connect to.</summary>
-    internal required NbdEndpoint Address { get; init; }
+    public required NbdEndpoint Address { get; init; }
 
     /// <summary>Whether <see cref="Address"/> can be connected to more than once.</summary>
     internal bool Listens => _socketFile is not null;
 
     /// <summary>Starts the server of an endpoint that names one; null for all other endpoints.</summary>
     /// <exception cref="NbdException">The program cannot be run.</exception>
-    internal static CaptiveServer? Start(NbdEndpoint endpoint)
+    public static CaptiveServer? Start(NbdEndpoint endpoint)
     {
         try
         {
@@ -51,7 +52,7 @@ internal sealed unsafe class CaptiveServer : IDisposable
     /// <summary>
     /// Explains a failed handshake: when the server has ended, or is just about to, that is the reason.
     /// </summary>
-    internal NbdException Explain(NbdException failure)
+    public NbdException Explain(NbdException failure)
     {
         if (failure.Errno != Errno.ETIMEDOUT && _process.WaitForExit(TimeSpan.FromSeconds(1)))
         {
@@ -69,7 +70,7 @@ internal sealed unsafe class CaptiveServer : IDisposable
     /// Waits for the server to end once its connections are closed; helps with SIGTERM and, when
     /// <paramref name="deadline"/> has passed, with SIGKILL.
     /// </summary>
-    internal void Stop(Deadline deadline)
+    public void Stop(Deadline deadline)
     {
         // A server on its standard streams leaves at the end of its input; one that listens has to be told.
         if (Listens || !_process.WaitForExit(Shorter(s_ownExit, deadline)))
@@ -83,6 +84,7 @@ internal sealed unsafe class CaptiveServer : IDisposable
         }
     }
 
+    /// <summary>Kills the server if it has not ended.</summary>
     public void Dispose()
     {
         _process.Dispose();
@@ -154,7 +156,7 @@ internal sealed unsafe class CaptiveServer : IDisposable
             });
             return new CaptiveServer(process, activation, socketFile)
             {
-                Address = new NbdEndpoint.Unix($"/proc/self/fd/{socketFile.Fd}"),
+                Address = new NbdEndpoint.Unix($"/proc/self/fd/{socketFile.Fd}") { Server = activation },
             };
         }
         catch

@@ -81,7 +81,7 @@ internal sealed unsafe class CommandOperation : NbdCompletion, IValueTaskSource
         NbdConnectionPool pool,
         NbdCommandType type,
         long offset,
-        uint length,
+        long length,
         NbdCommandFlags flags,
         CancellationToken cancellationToken)
     {
@@ -89,9 +89,9 @@ internal sealed unsafe class CommandOperation : NbdCompletion, IValueTaskSource
         Errno error = type switch
         {
             NbdCommandType.Flush => pool.Flush(this),
-            NbdCommandType.Trim => pool.Trim((ulong)offset, length, flags, this),
-            NbdCommandType.WriteZeroes => pool.WriteZeroes((ulong)offset, length, flags, this),
-            NbdCommandType.Cache => pool.Cache((ulong)offset, length, this),
+            NbdCommandType.Trim => pool.Trim((ulong)offset, (ulong)length, flags, this),
+            NbdCommandType.WriteZeroes => pool.WriteZeroes((ulong)offset, (ulong)length, flags, this),
+            NbdCommandType.Cache => pool.Cache((ulong)offset, (ulong)length, this),
             _ => Errno.EOPNOTSUPP,
         };
         return Accepted(error, cancellationToken);

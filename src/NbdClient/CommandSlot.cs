@@ -39,10 +39,16 @@ internal sealed unsafe class CommandSlot(int index)
 
     internal ulong Offset { get; private set; }
 
-    internal uint Length { get; private set; }
+    internal ulong Length { get; private set; }
 
     /// <summary>A WRITE's data, which its owner keeps until the completion; null for all others.</summary>
     internal byte* Payload { get; private set; }
+
+    /// <summary>
+    /// Where a READ's data goes, which is ours until the completion; null for all others, and for a READ whose data
+    /// may stay where it is received.
+    /// </summary>
+    internal byte* Destination { get; private set; }
 
     internal NbdCompletion? Completion { get; private set; }
 
@@ -51,6 +57,12 @@ internal sealed unsafe class CommandSlot(int index)
 
     /// <summary>Chunks of the reply that reported an error.</summary>
     internal int ErrorChunks { get; set; }
+
+    /// <summary>The meta contexts that a BLOCK_STATUS wants, a bit for each; 0 for all.</summary>
+    internal ulong ContextsWanted { get; private set; }
+
+    /// <summary>The meta contexts that the reply had so far, a bit for each.</summary>
+    internal ulong ContextsSeen { get; set; }
 
     /// <summary>Gathers a READ that is answered in several chunks; null as long as none came.</summary>
     internal ReadAssembly? Assembly { get; set; }
@@ -68,21 +80,24 @@ internal sealed unsafe class CommandSlot(int index)
 
     internal SlotState State => (SlotState)Volatile.Read(ref _state);
 
-    /// <summary>Header and payload on the wire, in bytes.</summary>
-    internal int WireBytes => NbdRequest.SizeBytes + (Payload is null ? 0 : (int)Length);
+    /// <summary>What follows the header on the wire, in bytes.</summary>
+    internal int PayloadBytes => Payload is null ? 0 : (int)Length;
 
     internal void Fill(
-        NbdCommandType type, NbdCommandFlags flags, ulong offset, uint length, byte* payload, NbdCompletion completion)
+        NbdCommandType type, NbdCommandFlags flags, ulong offset, ulong length, byte* memory, NbdCompletion completion)
     {
         Generation++;
         Type = type;
         Flags = flags;
         Offset = offset;
         Length = length;
-        Payload = payload;
+        Payload = type == NbdCommandType.Write ? memory : null;
+        Destination = type == NbdCommandType.Read ? memory : null;
         Completion = completion;
         Error = Errno.None;
         ErrorChunks = 0;
+        ContextsWanted = type == NbdCommandType.BlockStatus ? ((NbdBlockStatusCompletion)completion).Contexts : 0;
+        ContextsSeen = 0;
         QueuedBytesSent = 0;
         Volatile.Write(ref _state, (int)SlotState.Sent);
     }
@@ -93,7 +108,7 @@ internal sealed unsafe class CommandSlot(int index)
     /// <summary>Forgets the command, so that the slot holds on to nobody's memory.</summary>
     internal void Clear()
     {
-        Payload = null;
+        Payload = Destination = null;
         Completion = null;
         Assembly = null;
         NextQueued = null;

@@ -5,8 +5,8 @@ namespace Nbd;
 
 /// <summary>
 /// The bytes of one handshake: exact reads and writes on a socket, each within the deadline, and a cap on what a
-/// server can make us read in all. Never reads past what was asked for: the transmission phase follows at once.
-/// Does not own the socket. Not thread-safe.
+/// server can make us read in all. Never reads past what was asked for: the transmission phase, or TLS, follows at
+/// once. Does not own the socket. Not thread-safe.
 /// </summary>
 internal sealed unsafe class HandshakeChannel : IDisposable
 {
@@ -17,6 +17,9 @@ internal sealed unsafe class HandshakeChannel : IDisposable
     private readonly string _peer;
     private readonly SocketWait _wait;
     private long _receivedBytes;
+    private TlsCredentials? _credentials;
+    private TlsSession? _tls;
+    private bool _hasReceivedOverTls;
 
     public HandshakeChannel(SafeFd socket, string peer, Deadline deadline, CancellationToken cancellationToken)
     {
@@ -32,24 +35,62 @@ internal sealed unsafe class HandshakeChannel : IDisposable
     public void Shorten(TimeSpan time) =>
         _wait.Deadline = Deadline.Earliest(_wait.Deadline, Deadline.After(time));
 
+    /// <summary>Whether all that is sent and received is encrypted.</summary>
+    public bool IsEncrypted => _tls is not null;
+
+    /// <summary>Does the TLS handshake. From then on everything goes through TLS.</summary>
+    /// <exception cref="NbdException">As for <see cref="Receive"/>; EACCES for a server that is not trusted.</exception>
+    public void StartTls(TlsCredentials credentials)
+    {
+        Phase = "in the TLS handshake";
+        _credentials = credentials;
+        RefuseInjectedBytes();
+        TlsSession session = credentials.StartSession(_socket, _peer);
+        try
+        {
+            while (true)
+            {
+                switch (session.Handshake())
+                {
+                    case TlsOutcome.Done:
+                        _tls = session;
+                        return;
+                    case TlsOutcome.NeedsInput:
+                        Count(Feed(session));
+                        break;
+                    case TlsOutcome.NeedsRoom:
+                        WaitFor(LibC.POLLOUT);
+                        break;
+                    default:
+                        throw credentials.Explain(session, _peer);
+                }
+            }
+        }
+        catch
+        {
+            session.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>Hands TLS over to the caller, who disposes it; null when there is none.</summary>
+    public TlsSession? TakeTls()
+    {
+        TlsSession? session = _tls;
+        _tls = null;
+        return session;
+    }
+
     /// <summary>Sends all bytes.</summary>
     /// <exception cref="NbdException">As for <see cref="Receive"/>.</exception>
     public void Send(ReadOnlySpan<byte> bytes)
     {
         while (!bytes.IsEmpty)
         {
-            WaitFor(LibC.POLLOUT);
             fixed (byte* start = bytes)
             {
-                long sent = LibC.send(_socket.Fd, start, bytes.Length, LibC.MSG_NOSIGNAL | LibC.MSG_DONTWAIT);
-                if (sent >= 0)
-                {
-                    bytes = bytes[(int)sent..];
-                }
-                else if (LinuxException.LastErrno is not (Errno.EINTR or Errno.EAGAIN))
-                {
-                    throw SocketError(LinuxException.LastErrno);
-                }
+                int sent = _tls is null ? SendPlain(start, bytes.Length) : SendEncrypted(_tls, start, bytes.Length);
+                bytes = bytes[sent..];
             }
         }
     }
@@ -60,31 +101,15 @@ internal sealed unsafe class HandshakeChannel : IDisposable
     /// </exception>
     public void Receive(Span<byte> buffer)
     {
-        _receivedBytes += buffer.Length;
-        if (_receivedBytes > MaximumReceivedBytes)
-        {
-            throw new NbdProtocolException(
-                $"{_peer}: the server sent more than {MaximumReceivedBytes} bytes before the end of the handshake");
-        }
-
+        Count(buffer.Length);
         while (!buffer.IsEmpty)
         {
-            WaitFor(LibC.POLLIN);
             fixed (byte* start = buffer)
             {
-                long received = LibC.recv(_socket.Fd, start, buffer.Length, LibC.MSG_DONTWAIT);
-                if (received > 0)
-                {
-                    buffer = buffer[(int)received..];
-                }
-                else if (received == 0)
-                {
-                    throw SocketError(Errno.ECONNRESET);
-                }
-                else if (LinuxException.LastErrno is not (Errno.EINTR or Errno.EAGAIN))
-                {
-                    throw SocketError(LinuxException.LastErrno);
-                }
+                int received = _tls is null
+                    ? ReceivePlain(start, buffer.Length)
+                    : ReceiveEncrypted(_tls, start, buffer.Length);
+                buffer = buffer[received..];
             }
         }
     }
@@ -103,19 +128,134 @@ internal sealed unsafe class HandshakeChannel : IDisposable
     }
 
     /// <summary>Tells the server that nothing more comes, and ends its sending too. Never fails.</summary>
-    public void Shutdown() => _ = LibC.shutdown(_socket.Fd, LibC.SHUT_RDWR);
+    public void Shutdown()
+    {
+        _tls?.SendEnd();
+        _ = LibC.shutdown(_socket.Fd, LibC.SHUT_RDWR);
+    }
 
     /// <summary>Sends what fits into the socket now. Never waits, never fails.</summary>
     public void SendWithoutWaiting(ReadOnlySpan<byte> bytes)
     {
         fixed (byte* start = bytes)
         {
-            _ = LibC.send(_socket.Fd, start, bytes.Length, LibC.MSG_NOSIGNAL | LibC.MSG_DONTWAIT);
+            if (_tls is not null)
+            {
+                _ = _tls.Write(start, bytes.Length, out _);
+            }
+            else
+            {
+                _ = LibC.send(_socket.Fd, start, bytes.Length, LibC.MSG_NOSIGNAL | LibC.MSG_DONTWAIT);
+            }
         }
     }
 
     /// <inheritdoc/>
-    public void Dispose() => _wait.Dispose();
+    public void Dispose()
+    {
+        _tls?.Dispose();
+        _wait.Dispose();
+    }
+
+    private int SendPlain(byte* source, int length)
+    {
+        WaitFor(LibC.POLLOUT);
+        int sent = (int)LibC.send(_socket.Fd, source, length, LibC.MSG_NOSIGNAL | LibC.MSG_DONTWAIT);
+        if (sent >= 0)
+        {
+            return sent;
+        }
+
+        return LinuxException.LastErrno is Errno.EINTR or Errno.EAGAIN ? 0 : throw SocketError(LinuxException.LastErrno);
+    }
+
+    private int SendEncrypted(TlsSession tls, byte* source, int length)
+    {
+        while (true)
+        {
+            switch (tls.Write(source, length, out int sent))
+            {
+                case TlsOutcome.Done:
+                    return sent;
+                case TlsOutcome.NeedsRoom:
+                    WaitFor(LibC.POLLOUT);
+                    break;
+                default:
+                    throw tls.SocketError == Errno.None ? _credentials!.Explain(tls, _peer) : SocketError(tls.SocketError);
+            }
+        }
+    }
+
+    private int ReceivePlain(byte* destination, int length)
+    {
+        WaitFor(LibC.POLLIN);
+        int received = (int)LibC.recv(_socket.Fd, destination, length, LibC.MSG_DONTWAIT);
+        if (received > 0)
+        {
+            return received;
+        }
+
+        Errno errno = received == 0 ? Errno.ECONNRESET : LinuxException.LastErrno;
+        return errno is Errno.EINTR or Errno.EAGAIN ? 0 : throw SocketError(errno);
+    }
+
+    private int ReceiveEncrypted(TlsSession tls, byte* destination, int length)
+    {
+        while (true)
+        {
+            switch (tls.Read(destination, length, out int received))
+            {
+                case TlsOutcome.Done:
+                    _hasReceivedOverTls = true;
+                    return received;
+                case TlsOutcome.NeedsInput:
+                    Feed(tls);
+                    break;
+                case TlsOutcome.Ended:
+                    throw SocketError(Errno.ECONNRESET);
+                default:
+                    throw _credentials!.Explain(tls, _peer);
+            }
+        }
+    }
+
+    /// <returns>Bytes; 0 when there were none after all.</returns>
+    private int Feed(TlsSession tls)
+    {
+        WaitFor(LibC.POLLIN);
+        return tls.Feed(mayWait: false, out int count) switch
+        {
+            Errno.None when count > 0 => count,
+            Errno.None => throw SocketError(Errno.ECONNRESET),
+            Errno.EAGAIN => 0,
+            Errno errno => throw SocketError(errno),
+        };
+    }
+
+    /// <summary>
+    /// Nothing may lie between the answer to STARTTLS and TLS (proto.md, "NBD_OPT_STARTTLS"): a server sends nothing
+    /// before it has heard our first message. Bytes that come later are no TLS, and fail as that.
+    /// </summary>
+    private void RefuseInjectedBytes()
+    {
+        byte injected;
+        if (LibC.recv(_socket.Fd, &injected, 1, LibC.MSG_PEEK | LibC.MSG_DONTWAIT) > 0)
+        {
+            throw new NbdProtocolException(
+                $"{_peer}: bytes that are not encrypted follow the server's consent to TLS; someone between may have "
+                + "put them there, so the connection is not used");
+        }
+    }
+
+    private void Count(int bytes)
+    {
+        _receivedBytes += bytes;
+        if (_receivedBytes > MaximumReceivedBytes)
+        {
+            throw new NbdProtocolException(
+                $"{_peer}: the server sent more than {MaximumReceivedBytes} bytes before the end of the handshake");
+        }
+    }
 
     private void WaitFor(short events)
     {
@@ -128,7 +268,14 @@ internal sealed unsafe class HandshakeChannel : IDisposable
     }
 
     private NbdException SocketError(Errno errno) => errno is Errno.ECONNRESET or Errno.EPIPE
-        ? new NbdException($"{_peer}: the server closed the connection while we were {Phase}", Errno.ECONNRESET)
+        ? new NbdException(
+            $"{_peer}: the server closed the connection while we were {Phase}{HintAtCredentials()}", Errno.ECONNRESET)
         : new NbdException(
             $"{_peer}: the connection failed while we were {Phase}: {LinuxException.Describe(errno)}", errno);
+
+    /// <summary>
+    /// A server that does not want us may only leave, in TLS 1.3 also after what is the end of the TLS handshake for us.
+    /// </summary>
+    private string HintAtCredentials() =>
+        _credentials is null || _hasReceivedOverTls ? "" : $"; {_credentials.HintAtOurCredentials()}";
 }

@@ -267,7 +267,7 @@ public sealed partial class NbdClient
 
         bool flush = ReplaceForceUnitAccess(ref flags);
         ValueTask done = length <= Export.MaximumPayloadBytes
-            ? TakeOperation().RunAsync(_pool, type, offset, (uint)length, flags, cancellationToken)
+            ? TakeOperation().RunAsync(_pool, type, offset, length, flags, cancellationToken)
             : RunInPiecesAsync(type, offset, length, flags, cancellationToken);
         return flush ? ThenFlushAsync(done, cancellationToken) : done;
     }
@@ -279,13 +279,13 @@ public sealed partial class NbdClient
     private async ValueTask RunInPiecesAsync(
         NbdCommandType type, long offset, long length, NbdCommandFlags flags, CancellationToken cancellationToken)
     {
-        long limit = uint.MaxValue & ~(Export.MinimumBlockBytes - 1L);
+        long limit = LongestRange;
         while (length > 0)
         {
             long count = Math.Min(length, limit);
             try
             {
-                await TakeOperation().RunAsync(_pool, type, offset, (uint)count, flags, cancellationToken)
+                await TakeOperation().RunAsync(_pool, type, offset, count, flags, cancellationToken)
                     .ConfigureAwait(false);
                 offset += count;
                 length -= count;

@@ -38,15 +38,21 @@ public sealed partial class NbdClient : IAsyncDisposable
     /// <summary>The server, as it was named when connecting.</summary>
     public NbdEndpoint Endpoint => _pool.Endpoint;
 
+    /// <summary>Whether the connections use TLS.</summary>
+    public bool IsEncrypted => _pool.IsEncrypted;
+
     /// <summary>Number of connections that were opened.</summary>
     public int ConnectionCount => _pool.ConnectionCount;
 
     /// <summary>Connects to the export that a URI names.</summary>
     /// <param name="uri">Such as "nbd://localhost/disk" or "nbd+unix:///disk?socket=/run/nbd.sock".</param>
-    /// <param name="options">How; null for the defaults.</param>
+    /// <param name="options">
+    /// How; null for the defaults. An nbds URI requires TLS whatever they say, and if it has TLS parameters, these
+    /// are used in place of <see cref="NbdClientOptions.Tls"/>.
+    /// </param>
     /// <param name="cancellationToken">Gives up at once.</param>
     /// <exception cref="NbdException">
-    /// The URI is wrong (EINVAL) or needs what is not supported yet (EOPNOTSUPP); the server cannot be reached
+    /// The URI is wrong (EINVAL) or needs what is not supported (EOPNOTSUPP); the server cannot be reached
     /// (ENOENT, ECONNREFUSED, ETIMEDOUT, ...), has no such export (ENOENT), refuses it (EACCES, ...) or breaks the
     /// protocol (EPROTO).
     /// </exception>
@@ -55,7 +61,8 @@ public sealed partial class NbdClient : IAsyncDisposable
         string uri, NbdClientOptions? options = null, CancellationToken cancellationToken = default)
     {
         NbdUri parsed = NbdUri.Parse(uri);
-        return await ConnectAsync(parsed.Endpoint, parsed.ExportName, options, cancellationToken)
+        return await ConnectAsync(
+            parsed.Endpoint, parsed.ExportName, parsed.Over(options ?? new NbdClientOptions()), cancellationToken)
             .ConfigureAwait(false);
     }
 
@@ -141,7 +148,7 @@ public sealed partial class NbdClient : IAsyncDisposable
             : $"{NameOf(type)} of {length} bytes at offset {offset}";
         NbdException? cause = errno == Errno.EIO ? Volatile.Read(ref _lost) : null;
         string reason = cause is null ? LinuxException.Describe(errno) : $"connection lost: {cause.Message}";
-        return new NbdException($"{what} on {Endpoint.FormatUri(Export.Name)}: {reason}", errno, cause);
+        return new NbdException($"{what} on {Endpoint.FormatUri(Export.Name, IsEncrypted)}: {reason}", errno, cause);
     }
 
     /// <summary>Called once for each operation that was taken, when the wire has let go of it.</summary>
@@ -162,10 +169,18 @@ public sealed partial class NbdClient : IAsyncDisposable
         NbdCommandType.Trim => "TRIM",
         NbdCommandType.Cache => "CACHE",
         NbdCommandType.WriteZeroes => "WRITE_ZEROES",
+        NbdCommandType.BlockStatus => "BLOCK_STATUS",
         _ => type.ToString(),
     };
 
     private CommandOperation TakeOperation()
+    {
+        BeginCommand();
+        return _idle.TryDequeue(out CommandOperation? operation) ? operation : new CommandOperation(this);
+    }
+
+    /// <summary>Counts a command that is about to be sent; <see cref="CommandCompleted"/> ends it.</summary>
+    private void BeginCommand()
     {
         // Counted before the look: DisposeAsync marks before it counts down, so one of the two sees the other.
         Interlocked.Increment(ref _inFlight);
@@ -174,7 +189,5 @@ public sealed partial class NbdClient : IAsyncDisposable
             CommandCompleted();
             throw new ObjectDisposedException(nameof(NbdClient));
         }
-
-        return _idle.TryDequeue(out CommandOperation? operation) ? operation : new CommandOperation(this);
     }
 }

@@ -1,16 +1,21 @@
+using Linux;
+
 namespace Nbd;
 
 /// <summary>How to connect. Immutable after construction.</summary>
 public sealed record NbdClientOptions
 {
+    /// <summary>Most meta contexts of a connection.</summary>
+    public const int MaximumMetaContexts = 64;
+
     /// <summary>
     /// Number of connections, 1 to 1024, for a server that allows more than one; null chooses
-    /// min(4, max(2, CPUs / 2)). A server that allows only one gets one.
+    /// min(4, max(2, CPUs / 2)), with rings min(8, CPUs). A server that allows only one gets one.
     /// </summary>
     public int? Connections { get; init; }
 
     /// <summary>
-    /// Time limit for connecting and the handshake of one connection, together;
+    /// Time limit for connecting and the handshakes (TLS and NBD) of one connection, together;
     /// <see cref="Timeout.InfiniteTimeSpan"/> for none.
     /// </summary>
     public TimeSpan ConnectTimeout { get; init; } = TimeSpan.FromSeconds(10);
@@ -20,4 +25,31 @@ public sealed record NbdClientOptions
     /// end of the server if it was started for us; <see cref="Timeout.InfiniteTimeSpan"/> for none.
     /// </summary>
     public TimeSpan CloseTimeout { get; init; } = TimeSpan.FromSeconds(30);
+
+    /// <summary>Encryption of the connections. Default: none.</summary>
+    public NbdTlsOptions Tls { get; init; } = new();
+
+    /// <summary>
+    /// Meta contexts to ask for, such as "base:allocation", at most <see cref="MaximumMetaContexts"/> names of at most
+    /// 4096 bytes of UTF-8. <see cref="NbdExport.MetaContexts"/> tells which of them the server has: none is an error.
+    /// </summary>
+    public IReadOnlyList<string> MetaContexts { get; init; } = [];
+
+    /// <summary>
+    /// Whether to ask for extended headers; null does so when there are <see cref="MetaContexts"/> or the server
+    /// insists. A server that does not know them is no error.
+    /// </summary>
+    public bool? ExtendedHeaders { get; init; }
+
+    /// <summary>
+    /// Whether to ask for <see cref="NbdExport.CanonicalName"/> and <see cref="NbdExport.Description"/> when
+    /// connecting.
+    /// </summary>
+    public bool FullInfo { get; init; }
+
+    /// <summary>
+    /// Plain sockets are driven by these loops, one for each connection: for a program that serves something else on
+    /// the same threads. They outlive the connections. Null for threads of the connections' own.
+    /// </summary>
+    public RingSet? Rings { get; init; }
 }

@@ -16,7 +16,7 @@ public abstract unsafe class NbdCompletion
     /// <param name="data">
     /// For a READ that succeeded, all of its bytes, in the connection's own memory: valid until this method
     /// returns, and only to be read, except that the 16 bytes before <paramref name="data"/> may be overwritten
-    /// (a header put there makes one contiguous reply). Null otherwise.
+    /// (a header put there makes one contiguous reply). If the READ has a destination: that. Null otherwise.
     /// </param>
     protected internal abstract void OnCompleted(Errno outcome, byte* data);
 }

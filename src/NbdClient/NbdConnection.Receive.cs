@@ -11,7 +11,7 @@ namespace Nbd;
 /// </content>
 internal sealed unsafe partial class NbdConnection
 {
-    private const int LargestHeaderBytes = NbdChunkHeader.SizeBytes + sizeof(ulong);
+    private const int LargestHeaderBytes = NbdChunkHeader.ExtendedSizeBytes + sizeof(ulong);
 
     // proto.md: strings are at most 4096 bytes. An error of a type that we do not know may hold more than a text.
     private const int MaximumErrorChunkBytes = 8192;
@@ -31,7 +31,7 @@ internal sealed unsafe partial class NbdConnection
     {
         try
         {
-            _received = new ReceiveBuffer(_fd, _peer, LargestHeaderBytes + MaximumReadBytes);
+            _received = new ReceiveBuffer(_transport, _peer, LargestHeaderBytes + MaximumReadBytes);
             while (ReceiveReply())
             {
             }
@@ -60,11 +60,11 @@ internal sealed unsafe partial class NbdConnection
         }
 
         uint magic = BinaryPrimitives.ReadUInt32BigEndian(Peek(sizeof(uint)));
-        if (magic == NbdMagic.SimpleReply)
+        if (magic == NbdMagic.SimpleReply && !_extendedHeaders)
         {
             ReceiveSimpleReply();
         }
-        else if (magic == NbdMagic.StructuredReply && _structuredReplies)
+        else if (magic == _chunkMagic && _structuredReplies)
         {
             ReceiveChunk();
         }
@@ -94,6 +94,13 @@ internal sealed unsafe partial class NbdConnection
             throw Violation("answered a READ with a simple reply after it had agreed to structured ones");
         }
 
+        if (slot.Destination is not null)
+        {
+            received.Consume(NbdSimpleReply.SizeBytes);
+            ReceiveToDestination(slot);
+            return;
+        }
+
         int size = NbdSimpleReply.SizeBytes + (int)slot.Length;
         Need(size);
         byte* data = received.Start + NbdSimpleReply.SizeBytes;
@@ -103,9 +110,8 @@ internal sealed unsafe partial class NbdConnection
 
     private void ReceiveChunk()
     {
-        Need(NbdChunkHeader.SizeBytes);
-        NbdChunkHeader chunk = NbdChunkHeader.Decode(Peek(NbdChunkHeader.SizeBytes));
-        CommandSlot slot = FindSlot(chunk.Cookie);
+        Need(_headerBytes);
+        NbdChunkHeader chunk = DecodeHeader(out CommandSlot slot);
         if (chunk.IsError)
         {
             ReceiveErrorChunk(slot, chunk);
@@ -115,7 +121,7 @@ internal sealed unsafe partial class NbdConnection
             switch (chunk.Type)
             {
                 case NbdChunkType.None when chunk.Length == 0 && chunk.IsDone:
-                    _received!.Consume(NbdChunkHeader.SizeBytes);
+                    _received!.Consume(_headerBytes);
                     break;
                 case NbdChunkType.OffsetData when slot.Type == NbdCommandType.Read:
                     if (ReceiveDataChunk(slot, chunk))
@@ -131,6 +137,10 @@ internal sealed unsafe partial class NbdConnection
                     }
 
                     break;
+                case NbdChunkType.BlockStatus when slot.Type == NbdCommandType.BlockStatus && !_extendedHeaders:
+                case NbdChunkType.BlockStatusExtended when slot.Type == NbdCommandType.BlockStatus && _extendedHeaders:
+                    ReceiveStatusChunk(slot, chunk);
+                    break;
                 default:
                     throw Violation(
                         $"answered {slot.Type} with a chunk of type {(ushort)chunk.Type} and {chunk.Length} bytes");
@@ -143,6 +153,24 @@ internal sealed unsafe partial class NbdConnection
         }
     }
 
+    /// <summary>The header of the chunk, which is not consumed, and the command that it belongs to.</summary>
+    private NbdChunkHeader DecodeHeader(out CommandSlot slot)
+    {
+        if (!_extendedHeaders)
+        {
+            NbdChunkHeader compact = NbdChunkHeader.Decode(Peek(NbdChunkHeader.SizeBytes));
+            slot = FindSlot(compact.Cookie);
+            return compact;
+        }
+
+        NbdChunkHeader chunk = NbdChunkHeader.DecodeExtended(
+            Peek(NbdChunkHeader.ExtendedSizeBytes), out ulong offset);
+        slot = FindSlot(chunk.Cookie);
+        return offset == slot.Offset
+            ? chunk
+            : throw Violation($"answered {slot.Type} at {slot.Offset} with a reply for offset {offset}");
+    }
+
     /// <returns>True when the chunk was the whole reply and the command is complete.</returns>
     private bool ReceiveDataChunk(CommandSlot slot, NbdChunkHeader chunk)
     {
@@ -153,18 +181,26 @@ internal sealed unsafe partial class NbdConnection
         }
 
         int length = (int)chunk.Length - sizeof(ulong);
-        Need(LargestHeaderBytes);
+        int headerBytes = _headerBytes + sizeof(ulong);
+        Need(headerBytes);
         uint start = CheckRange(slot, ChunkOffset(), (uint)length);
-        if (chunk.IsDone && length == slot.Length && slot.Assembly is null && slot.Error == Errno.None)
+        if (chunk.IsDone && length == (int)slot.Length && slot.Assembly is null && slot.Error == Errno.None)
         {
-            Need(LargestHeaderBytes + length);
-            byte* data = received.Start + LargestHeaderBytes;
-            received.Consume(LargestHeaderBytes + length);
+            if (slot.Destination is not null)
+            {
+                received.Consume(headerBytes);
+                ReceiveToDestination(slot);
+                return true;
+            }
+
+            Need(headerBytes + length);
+            byte* data = received.Start + headerBytes;
+            received.Consume(headerBytes + length);
             Complete(slot, Errno.None, data);
             return true;
         }
 
-        received.Consume(LargestHeaderBytes);
+        received.Consume(headerBytes);
         ReadAssembly assembly = Cover(slot, start, (uint)length);
         return received.TryReceiveInto(assembly.Data + start, length) ? false : throw Truncated();
     }
@@ -178,14 +214,14 @@ internal sealed unsafe partial class NbdConnection
             throw Violation($"sent a hole chunk of {chunk.Length} bytes instead of {HoleBytes}");
         }
 
-        Need(NbdChunkHeader.SizeBytes + HoleBytes);
-        uint length = BinaryPrimitives.ReadUInt32BigEndian(
-            Peek(NbdChunkHeader.SizeBytes + HoleBytes)[(NbdChunkHeader.SizeBytes + sizeof(ulong))..]);
+        int size = _headerBytes + HoleBytes;
+        Need(size);
+        uint length = BinaryPrimitives.ReadUInt32BigEndian(Peek(size)[(_headerBytes + sizeof(ulong))..]);
         uint start = CheckRange(slot, ChunkOffset(), length);
-        _received!.Consume(NbdChunkHeader.SizeBytes + HoleBytes);
+        _received!.Consume(size);
         if (chunk.IsDone && length == slot.Length && slot.Assembly is null && slot.Error == Errno.None)
         {
-            Complete(slot, Errno.None, Zeroes());
+            Complete(slot, Errno.None, ZeroesFor(slot));
             return true;
         }
 
@@ -194,19 +230,30 @@ internal sealed unsafe partial class NbdConnection
         return false;
     }
 
+    /// <summary>All of a READ's data comes next, and the reply ends with it.</summary>
+    private void ReceiveToDestination(CommandSlot slot)
+    {
+        if (!_received!.TryReceiveInto(slot.Destination, (int)slot.Length))
+        {
+            throw Truncated();
+        }
+
+        Complete(slot, Errno.None, slot.Destination);
+    }
+
     private void ReceiveErrorChunk(CommandSlot slot, NbdChunkHeader chunk)
     {
         int fixedBytes = sizeof(uint) + sizeof(ushort);
         int offsetBytes = chunk.Type == NbdChunkType.ErrorOffset ? sizeof(ulong) : 0;
-        if (chunk.Length < fixedBytes + offsetBytes || chunk.Length > MaximumErrorChunkBytes
+        if (chunk.Length < (ulong)(fixedBytes + offsetBytes) || chunk.Length > MaximumErrorChunkBytes
             || ++slot.ErrorChunks > MaximumErrorChunks)
         {
             throw Violation($"sent error chunk {slot.ErrorChunks} of a reply, of {chunk.Length} bytes");
         }
 
-        int size = NbdChunkHeader.SizeBytes + (int)chunk.Length;
+        int size = _headerBytes + (int)chunk.Length;
         Need(size);
-        ReadOnlySpan<byte> payload = Peek(size)[NbdChunkHeader.SizeBytes..];
+        ReadOnlySpan<byte> payload = Peek(size)[_headerBytes..];
         uint error = BinaryPrimitives.ReadUInt32BigEndian(payload);
         int textBytes = BinaryPrimitives.ReadUInt16BigEndian(payload[sizeof(uint)..]);
         if (error == 0 || textBytes > payload.Length - fixedBytes - offsetBytes)
@@ -224,13 +271,18 @@ internal sealed unsafe partial class NbdConnection
     /// <summary>The reply ended with a chunk that was not all of it.</summary>
     private void CompleteChunked(CommandSlot slot)
     {
+        if (slot.Error == Errno.None && slot.Type == NbdCommandType.BlockStatus)
+        {
+            CheckAllContexts(slot);
+        }
+
         if (slot.Error != Errno.None || slot.Type != NbdCommandType.Read)
         {
             Complete(slot, slot.Error, null);
             return;
         }
 
-        if (slot.Assembly is null || !slot.Assembly.IsComplete(slot.Length))
+        if (slot.Assembly is null || !slot.Assembly.IsComplete((uint)slot.Length))
         {
             throw Violation($"answered a READ of {slot.Length} bytes at {slot.Offset} without all of them");
         }
@@ -260,7 +312,7 @@ internal sealed unsafe partial class NbdConnection
         if (slot.Assembly is null)
         {
             slot.Assembly = _idleAssemblies.TryPop(out ReadAssembly? idle) ? idle : new(MaximumReadBytes);
-            slot.Assembly.Begin();
+            slot.Assembly.Begin(slot.Destination);
         }
 
         return slot.Assembly.TryCover(start, length)
@@ -280,16 +332,22 @@ internal sealed unsafe partial class NbdConnection
         }
     }
 
-    /// <summary>A READ's worth of zeroes: memory that nobody writes to, so that it takes none.</summary>
-    private byte* Zeroes()
+    /// <summary>A READ's data that is all zeroes, where it belongs, or in memory that nobody ever writes to.</summary>
+    private byte* ZeroesFor(CommandSlot slot)
     {
         const int HeaderRoom = 4096;
+        if (slot.Destination is not null)
+        {
+            NativeMemory.Clear(slot.Destination, (nuint)slot.Length);
+            return slot.Destination;
+        }
+
         _zeroes ??= new NativeBuffer(HeaderRoom + MaximumReadBytes);
         return _zeroes.Start + HeaderRoom;
     }
 
     private ulong ChunkOffset() =>
-        BinaryPrimitives.ReadUInt64BigEndian(Peek(LargestHeaderBytes)[NbdChunkHeader.SizeBytes..]);
+        BinaryPrimitives.ReadUInt64BigEndian(Peek(_headerBytes + sizeof(ulong))[_headerBytes..]);
 
     private ReadOnlySpan<byte> Peek(int count) => new(_received!.Start, count);
 

@@ -7,11 +7,6 @@ namespace Nbd;
 /// <content>Sending: at once on the caller's thread, or through the queue when the server does not read.</content>
 internal sealed unsafe partial class NbdConnection
 {
-    // How long a sender waits for room in the socket before it leaves the rest to nbd-tx. A server that reads at
-    // all makes room much sooner, so that a big WRITE costs no thread hop; one that hangs holds a FUSE worker,
-    // which has INTERRUPTs to read, no longer than this.
-    private const int SendPatienceMilliseconds = 100;
-
     private readonly AutoResetEvent _queueFilled = new(false);
     private CommandSlot? _queueHead;
     private CommandSlot? _queueTail;
@@ -24,23 +19,13 @@ internal sealed unsafe partial class NbdConnection
         Broken,
     }
 
-    private void LimitSends()
-    {
-        // A timeval: seconds and microseconds, both of a machine word.
-        nint* patience = stackalloc nint[] { 0, SendPatienceMilliseconds * 1000 };
-        if (LibC.setsockopt(_fd, LibC.SOL_SOCKET, LibC.SO_SNDTIMEO, patience, 2 * sizeof(nint)) < 0)
-        {
-            throw LinuxException.FromLastError($"{_peer}: set SO_SNDTIMEO");
-        }
-    }
-
     private void SendLocked(CommandSlot slot)
     {
         if (_queueHead is not null)
         {
             EnqueueLocked(slot);
         }
-        else if (TrySend(slot, 0) == SendOutcome.Part)
+        else if (TrySend(slot, mayWait: true) == SendOutcome.Part)
         {
             EnqueueLocked(slot);
         }
@@ -49,52 +34,55 @@ internal sealed unsafe partial class NbdConnection
     /// <summary>
     /// Sends what the socket takes. A broken socket is left to the receive thread, which completes the command.
     /// </summary>
-    private SendOutcome TrySend(CommandSlot slot, int flags)
+    private SendOutcome TrySend(CommandSlot slot, bool mayWait)
     {
-        byte* header = stackalloc byte[NbdRequest.SizeBytes];
-        NbdRequest.Encode(
-            new Span<byte>(header, NbdRequest.SizeBytes),
-            slot.Type,
-            slot.Flags,
-            slot.Cookie,
-            slot.Offset,
-            slot.Length);
+        bool isFiltered = _filtersContexts && slot.ContextsWanted != 0;
+        byte* header = stackalloc byte[isFiltered ? MaximumFilteredStatusBytes : NbdRequest.ExtendedSizeBytes];
+        NbdCommandFlags flags = _extendedHeaders && slot.Payload is not null
+            ? slot.Flags | NbdCommandFlags.PayloadLength
+            : slot.Flags;
+        int headerBytes = isFiltered
+            ? EncodeFilteredStatus(header, slot)
+            : EncodeHeader(header, slot.Type, flags, slot.Cookie, slot.Offset, slot.Length);
         iovec* parts = stackalloc iovec[2];
         int sent = slot.QueuedBytesSent;
-        int total = slot.WireBytes;
-        int headerLeft = Math.Max(0, NbdRequest.SizeBytes - sent);
-        int payloadSent = Math.Max(0, sent - NbdRequest.SizeBytes);
-        parts[0].iov_base = header + NbdRequest.SizeBytes - headerLeft;
+        int total = headerBytes + slot.PayloadBytes;
+        int headerLeft = Math.Max(0, headerBytes - sent);
+        int payloadSent = Math.Max(0, sent - headerBytes);
+        parts[0].iov_base = header + headerBytes - headerLeft;
         parts[0].iov_len = headerLeft;
         parts[1].iov_base = slot.Payload + payloadSent;
-        parts[1].iov_len = total - NbdRequest.SizeBytes - payloadSent;
-        msghdr message = new() { msg_iov = parts, msg_iovlen = slot.Payload is null ? 1 : 2 };
-        while (true)
+        parts[1].iov_len = slot.PayloadBytes - payloadSent;
+        Errno errno = _transport.Send(parts, slot.Payload is null ? 1 : 2, mayWait, out int count);
+        if (errno != Errno.None)
         {
-            int count = (int)LibC.sendmsg(_fd, &message, LibC.MSG_NOSIGNAL | flags);
-            if (count == total - sent)
-            {
-                // The slot may be answered and reused already: not ours any more.
-                return SendOutcome.Whole;
-            }
-
-            if (count >= 0)
-            {
-                slot.QueuedBytesSent = sent + count;
-                return SendOutcome.Part;
-            }
-
-            switch (LinuxException.LastErrno)
-            {
-                case Errno.EINTR:
-                    continue;
-                case Errno.EAGAIN:
-                    return SendOutcome.Part;
-                case Errno errno:
-                    Fail(new NbdException($"send to {_peer}: {LinuxException.Describe(errno)}", Errno.EIO));
-                    return SendOutcome.Broken;
-            }
+            Fail(new NbdException($"send to {_peer}: {_transport.Describe(errno)}", Errno.EIO));
+            return SendOutcome.Broken;
         }
+
+        if (count == total - sent)
+        {
+            // The slot may be answered and reused already: not ours any more.
+            return SendOutcome.Whole;
+        }
+
+        slot.QueuedBytesSent = sent + count;
+        return SendOutcome.Part;
+    }
+
+    /// <returns>Bytes of it.</returns>
+    private int EncodeHeader(
+        byte* header, NbdCommandType type, NbdCommandFlags flags, ulong cookie, ulong offset, ulong length)
+    {
+        Span<byte> wire = new(header, NbdRequest.ExtendedSizeBytes);
+        if (_extendedHeaders)
+        {
+            NbdRequest.EncodeExtended(wire, type, flags, cookie, offset, length);
+            return NbdRequest.ExtendedSizeBytes;
+        }
+
+        NbdRequest.Encode(wire, type, flags, cookie, offset, (uint)length);
+        return NbdRequest.SizeBytes;
     }
 
     private void EnqueueLocked(CommandSlot slot)
@@ -145,8 +133,7 @@ internal sealed unsafe partial class NbdConnection
                     }
                 }
 
-                pollfd room = new() { fd = _fd, events = LibC.POLLOUT };
-                _ = LibC.poll(&room, 1, -1);
+                _transport.WaitForRoom();
             }
         }
     }
@@ -162,7 +149,7 @@ internal sealed unsafe partial class NbdConnection
                 return SendOutcome.Broken;
             }
 
-            switch (TrySend(slot, LibC.MSG_DONTWAIT))
+            switch (TrySend(slot, mayWait: false))
             {
                 case SendOutcome.Whole:
                     _queueHead = next;
@@ -186,11 +173,11 @@ internal sealed unsafe partial class NbdConnection
 
     private void SendDisconnectLocked()
     {
-        byte* header = stackalloc byte[NbdRequest.SizeBytes];
-        NbdRequest.Encode(
-            new Span<byte>(header, NbdRequest.SizeBytes), NbdCommandType.Disconnect, NbdCommandFlags.None, 0, 0, 0);
-        _ = LibC.send(_fd, header, NbdRequest.SizeBytes, LibC.MSG_NOSIGNAL);
-        _ = LibC.shutdown(_fd, LibC.SHUT_WR);
+        byte* header = stackalloc byte[NbdRequest.ExtendedSizeBytes];
+        int bytes = EncodeHeader(header, NbdCommandType.Disconnect, NbdCommandFlags.None, 0, 0, 0);
+        iovec part = new() { iov_base = header, iov_len = bytes };
+        _ = _transport.Send(&part, 1, mayWait: true, out _);
+        _transport.EndSending();
     }
 
     private void ClearQueueLocked() => _queueHead = _queueTail = null;

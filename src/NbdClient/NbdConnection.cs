@@ -1,6 +1,5 @@
 using Linux;
 using Nbd.Protocol;
-using Tmds.Linux;
 
 namespace Nbd;
 
@@ -25,17 +24,20 @@ internal sealed unsafe partial class NbdConnection : IDisposable
     // The reason that stands for "we asked for it".
     private static readonly NbdException s_closedByUs = new("closed by us", Errno.ECANCELED);
 
-    private readonly SafeFd _socket;
-    private readonly int _fd;
+    private readonly ConnectionTransport _transport;
     private readonly string _peer;
     private readonly bool _structuredReplies;
+    private readonly bool _extendedHeaders;
+    private readonly uint _chunkMagic;
+    private readonly int _headerBytes;
+    private readonly uint[] _contextIds;
+    private readonly bool _filtersContexts;
     private readonly Action<NbdConnection, NbdException?> _ended;
     private readonly CommandSlotTable _slots = new();
     private readonly ManualResetEventSlim _hasEnded = new();
-    private readonly Thread _receiver;
 
     // Guards sending on the socket, _status, the queue of unsent commands, and taking slots. The one thing that
-    // blocks under it is the send itself, for at most SendPatience.
+    // blocks under it is the send itself, for at most ConnectionTransport.SendPatienceMilliseconds.
     private readonly Lock _sendGate = new();
     private Status _status = Status.Active;
 
@@ -46,7 +48,7 @@ internal sealed unsafe partial class NbdConnection : IDisposable
     // receive thread after each reply.
     private volatile bool _leavesWhenIdle;
 
-    /// <param name="socket">A connected blocking socket after the handshake. Taken over.</param>
+    /// <param name="transport">The connection after the handshake. Taken over.</param>
     /// <param name="negotiated">What the handshake agreed on.</param>
     /// <param name="peer">Names the server in messages.</param>
     /// <param name="ended">
@@ -54,15 +56,20 @@ internal sealed unsafe partial class NbdConnection : IDisposable
     /// for the end.
     /// </param>
     internal NbdConnection(
-        SafeFd socket, NegotiatedConnection negotiated, string peer, Action<NbdConnection, NbdException?> ended)
+        ConnectionTransport transport,
+        NegotiatedConnection negotiated,
+        string peer,
+        Action<NbdConnection, NbdException?> ended)
     {
-        _socket = socket;
-        _fd = socket.Fd;
+        _transport = transport;
         _peer = peer;
         _structuredReplies = negotiated.StructuredReplies;
+        _extendedHeaders = negotiated.Export.ExtendedHeaders;
+        _chunkMagic = _extendedHeaders ? NbdMagic.ExtendedReply : NbdMagic.StructuredReply;
+        _headerBytes = _extendedHeaders ? NbdChunkHeader.ExtendedSizeBytes : NbdChunkHeader.SizeBytes;
+        _contextIds = negotiated.ContextIds;
+        _filtersContexts = negotiated.Export.CanFilterMetaContexts;
         _ended = ended;
-        LimitSends();
-        _receiver = new Thread(Receive) { Name = "nbd-rx", IsBackground = true };
     }
 
     /// <summary>A connection's lifetime. It only falls.</summary>
@@ -88,14 +95,17 @@ internal sealed unsafe partial class NbdConnection : IDisposable
     internal Action? FlushFailed { get; init; }
 
     /// <summary>Starts to receive. To be called once, before the first command.</summary>
-    internal void Start() => _receiver.Start();
+    internal void Start() => _transport.Start(Receive);
 
     /// <summary>Sends a command.</summary>
     /// <param name="type">Any command but DISC.</param>
     /// <param name="flags">Flags that the export has.</param>
     /// <param name="offset">First byte.</param>
     /// <param name="length">Bytes; a READ at most <see cref="MaximumReadBytes"/>.</param>
-    /// <param name="payload">A WRITE's data; must stay as it is until the completion. Null for all others.</param>
+    /// <param name="memory">
+    /// A WRITE's data, which must stay as it is until the completion; or where a READ's data goes, which is the
+    /// connection's until the completion; null for all others, and for a READ that may leave its data anywhere.
+    /// </param>
     /// <param name="completion">Told the outcome, if the command was accepted.</param>
     /// <returns>
     /// None: accepted, <paramref name="completion"/> will be called once. ENOTCONN: the connection has ended.
@@ -105,8 +115,8 @@ internal sealed unsafe partial class NbdConnection : IDisposable
         NbdCommandType type,
         NbdCommandFlags flags,
         ulong offset,
-        uint length,
-        byte* payload,
+        ulong length,
+        byte* memory,
         NbdCompletion completion)
     {
         lock (_sendGate)
@@ -123,7 +133,7 @@ internal sealed unsafe partial class NbdConnection : IDisposable
             }
 
             // Published before the first byte goes out: the reply may be here before sendmsg(2) returns.
-            slot.Fill(type, flags, offset, length, payload, completion);
+            slot.Fill(type, flags, offset, length, memory, completion);
             SendLocked(slot);
             return Errno.None;
         }
@@ -136,23 +146,7 @@ internal sealed unsafe partial class NbdConnection : IDisposable
     internal void Fail(NbdException reason)
     {
         _ = Interlocked.CompareExchange(ref _failure, reason, null);
-        bool isOpen = false;
-        try
-        {
-            _socket.DangerousAddRef(ref isOpen);
-            _ = LibC.shutdown(_fd, LibC.SHUT_RDWR);
-        }
-        catch (ObjectDisposedException)
-        {
-            // It had ended already.
-        }
-        finally
-        {
-            if (isOpen)
-            {
-                _socket.DangerousRelease();
-            }
-        }
+        _transport.Shutdown();
     }
 
     /// <summary>
@@ -180,8 +174,8 @@ internal sealed unsafe partial class NbdConnection : IDisposable
 
         _isDisposed = true;
         Close(default);
-        _receiver.Join();
-        _socket.Dispose();
+        _transport.Join();
+        _transport.Dispose();
         _hasEnded.Dispose();
         _queueFilled.Dispose();
         _received?.Dispose();
@@ -270,7 +264,7 @@ internal sealed unsafe partial class NbdConnection : IDisposable
         }
 
         // Nobody sends any more: all senders look at _status first.
-        _socket.Dispose();
+        _transport.Dispose();
         _ended(this, ReferenceEquals(_failure, s_closedByUs) ? null : _failure);
         _hasEnded.Set();
     }

@@ -13,12 +13,18 @@ public sealed unsafe class NbdConnectionPool : IDisposable
     /// <summary>Largest number of connections that can be asked for.</summary>
     public const int MaximumConnections = 1024;
 
+    /// <summary>
+    /// Most extents of one meta context in the answer to one BLOCK_STATUS (proto.md, "NBD_REPLY_TYPE_BLOCK_STATUS").
+    /// </summary>
+    public const int MaximumDescriptors = 1 << 20;
+
     private const long NotFlushed = -1;
 
     private static readonly TimeSpan s_disconnectTime = TimeSpan.FromSeconds(5);
 
     private readonly NbdConnection[] _connections;
     private readonly CaptiveServer? _captive;
+    private readonly RingSet? _rings;
     private int _turn;
 
     // In the high half, the number of commands that changed data; in the low half, those that are just being
@@ -29,9 +35,13 @@ public sealed unsafe class NbdConnectionPool : IDisposable
     // A connection was lost after a change that no FLUSH had covered: the next FLUSH must not claim success.
     private int _lostChanges;
 
-    private NbdConnectionPool(NbdEndpoint endpoint, CaptiveServer? captive, NegotiatedConnection first, int connections)
+    private NbdConnectionPool(
+        NbdEndpoint endpoint, CaptiveServer? captive, NegotiatedConnection first, int connections, RingSet? rings)
     {
         (Endpoint, _captive, Export) = (endpoint, captive, first.Export);
+        IsEncrypted = first.Tls is not null;
+        // Rings drive plain sockets alone.
+        _rings = IsEncrypted ? null : rings;
         _connections = new NbdConnection[connections];
     }
 
@@ -43,6 +53,12 @@ public sealed unsafe class NbdConnectionPool : IDisposable
 
     /// <summary>What the server said about the export.</summary>
     public NbdExport Export { get; }
+
+    /// <summary>Whether the connections use TLS.</summary>
+    public bool IsEncrypted { get; }
+
+    /// <summary>Whether the connections are driven by <see cref="NbdClientOptions.Rings"/>.</summary>
+    public bool UsesRings => _rings is not null;
 
     /// <summary>Number of connections that were opened.</summary>
     public int ConnectionCount => _connections.Length;
@@ -84,13 +100,14 @@ public sealed unsafe class NbdConnectionPool : IDisposable
     public static NbdConnectionPool Connect(
         NbdEndpoint endpoint, string exportName, NbdClientOptions options, CancellationToken cancellationToken)
     {
+        using TlsCredentials? tls = TlsCredentials.Read(options.Tls, endpoint);
         CaptiveServer? captive = CaptiveServer.Start(endpoint);
         NbdConnectionPool? pool = null;
         try
         {
             NbdEndpoint address = captive?.Address ?? endpoint;
             (SafeFd socket, NegotiatedConnection negotiated) = Open();
-            pool = new NbdConnectionPool(endpoint, captive, negotiated, Connections(negotiated));
+            pool = new NbdConnectionPool(endpoint, captive, negotiated, Connections(negotiated), options.Rings);
             pool.Add(0, socket, negotiated);
             for (int i = 1; i < pool.ConnectionCount; i++)
             {
@@ -102,7 +119,9 @@ public sealed unsafe class NbdConnectionPool : IDisposable
 
             int Connections(NegotiatedConnection first) =>
                 first.Export.CanMultiConn && address is not NbdEndpoint.Fd
-                    ? options.Connections ?? Math.Min(4, Math.Max(2, Environment.ProcessorCount / 2))
+                    ? options.Connections ?? (options.Rings is null || first.Tls is not null
+                        ? Math.Min(4, Math.Max(2, Environment.ProcessorCount / 2))
+                        : Math.Min(8, Environment.ProcessorCount))
                     : 1;
 
             (SafeFd Socket, NegotiatedConnection Negotiated) Open()
@@ -112,7 +131,7 @@ public sealed unsafe class NbdConnectionPool : IDisposable
                 try
                 {
                     return (opened, NbdHandshake.Run(
-                        opened, exportName, endpoint.Describe(), deadline, cancellationToken));
+                        opened, exportName, endpoint.Describe(), deadline, cancellationToken, options, tls));
                 }
                 catch
                 {
@@ -155,13 +174,27 @@ public sealed unsafe class NbdConnectionPool : IDisposable
     public Errno Read(ulong offset, uint length, NbdCommandFlags flags, NbdCompletion completion) =>
         Submit(NbdCommandType.Read, flags, offset, length, null, completion);
 
+    /// <summary>Sends a READ whose data is received straight to where it belongs.</summary>
+    /// <param name="offset">First byte.</param>
+    /// <param name="destination">
+    /// Memory of <paramref name="length"/> bytes: written to at any time, and must not move, until the completion,
+    /// also when that reports an error. The completion gets it as its data.
+    /// </param>
+    /// <param name="length">Bytes, 1 to <see cref="MaximumReadBytes"/>.</param>
+    /// <param name="flags">DF or none.</param>
+    /// <param name="completion">Called once if the result is None, else never.</param>
+    /// <returns>As for the overload without a destination.</returns>
+    public Errno Read(
+        ulong offset, byte* destination, uint length, NbdCommandFlags flags, NbdCompletion completion) =>
+        Submit(NbdCommandType.Read, flags, offset, length, destination, completion);
+
     /// <summary>Sends a WRITE.</summary>
     /// <param name="offset">First byte.</param>
     /// <param name="payload">The data: must stay as it is, and not move, until the completion.</param>
     /// <param name="length">Bytes, at least 1.</param>
     /// <param name="flags">FUA or none.</param>
     /// <param name="completion">Called once if the result is None, else never.</param>
-    /// <returns>As for <see cref="Read"/>.</returns>
+    /// <returns>As for <see cref="Read(ulong, uint, NbdCommandFlags, NbdCompletion)"/>.</returns>
     public Errno Write(ulong offset, byte* payload, uint length, NbdCommandFlags flags, NbdCompletion completion)
     {
         return SubmitChange(NbdCommandType.Write, flags, offset, length, payload, completion);
@@ -169,33 +202,78 @@ public sealed unsafe class NbdConnectionPool : IDisposable
 
     /// <summary>Sends a WRITE_ZEROES: afterwards the range reads as zeroes.</summary>
     /// <param name="offset">First byte.</param>
-    /// <param name="length">Bytes, at least 1.</param>
+    /// <param name="length">
+    /// Bytes, at least 1; at most 2^32-1 unless the export has <see cref="NbdExport.ExtendedHeaders"/>.
+    /// </param>
     /// <param name="flags">FUA, NO_HOLE, FAST_ZERO.</param>
     /// <param name="completion">Called once if the result is None, else never.</param>
-    /// <returns>As for <see cref="Read"/>.</returns>
-    public Errno WriteZeroes(ulong offset, uint length, NbdCommandFlags flags, NbdCompletion completion)
-    {
-        return SubmitChange(NbdCommandType.WriteZeroes, flags, offset, length, null, completion);
-    }
+    /// <returns>
+    /// As for <see cref="Read(ulong, uint, NbdCommandFlags, NbdCompletion)"/>; EINVAL: the length does not fit into a
+    /// request.
+    /// </returns>
+    public Errno WriteZeroes(ulong offset, ulong length, NbdCommandFlags flags, NbdCompletion completion) =>
+        FitsHeader(length)
+            ? SubmitChange(NbdCommandType.WriteZeroes, flags, offset, length, null, completion)
+            : Errno.EINVAL;
 
     /// <summary>Sends a TRIM: afterwards nothing is known about the content of the range.</summary>
     /// <param name="offset">First byte.</param>
-    /// <param name="length">Bytes, at least 1.</param>
+    /// <param name="length">
+    /// Bytes, at least 1; at most 2^32-1 unless the export has <see cref="NbdExport.ExtendedHeaders"/>.
+    /// </param>
     /// <param name="flags">FUA or none.</param>
     /// <param name="completion">Called once if the result is None, else never.</param>
-    /// <returns>As for <see cref="Read"/>.</returns>
-    public Errno Trim(ulong offset, uint length, NbdCommandFlags flags, NbdCompletion completion)
-    {
-        return SubmitChange(NbdCommandType.Trim, flags, offset, length, null, completion);
-    }
+    /// <returns>
+    /// As for <see cref="Read(ulong, uint, NbdCommandFlags, NbdCompletion)"/>; EINVAL: the length does not fit into a
+    /// request.
+    /// </returns>
+    public Errno Trim(ulong offset, ulong length, NbdCommandFlags flags, NbdCompletion completion) =>
+        FitsHeader(length)
+            ? SubmitChange(NbdCommandType.Trim, flags, offset, length, null, completion)
+            : Errno.EINVAL;
 
     /// <summary>Sends a CACHE: a hint that the range will be read.</summary>
     /// <param name="offset">First byte.</param>
-    /// <param name="length">Bytes, at least 1.</param>
+    /// <param name="length">
+    /// Bytes, at least 1; at most 2^32-1 unless the export has <see cref="NbdExport.ExtendedHeaders"/>.
+    /// </param>
     /// <param name="completion">Called once if the result is None, else never.</param>
-    /// <returns>As for <see cref="Read"/>.</returns>
-    public Errno Cache(ulong offset, uint length, NbdCompletion completion) =>
-        Submit(NbdCommandType.Cache, NbdCommandFlags.None, offset, length, null, completion);
+    /// <returns>
+    /// As for <see cref="Read(ulong, uint, NbdCommandFlags, NbdCompletion)"/>; EINVAL: the length does not fit into a
+    /// request.
+    /// </returns>
+    public Errno Cache(ulong offset, ulong length, NbdCompletion completion) => FitsHeader(length)
+        ? Submit(NbdCommandType.Cache, NbdCommandFlags.None, offset, length, null, completion)
+        : Errno.EINVAL;
+
+    /// <summary>
+    /// Sends a BLOCK_STATUS: asks for the extents of each of the export's <see cref="NbdExport.MetaContexts"/>, or of
+    /// those that <see cref="NbdBlockStatusCompletion.Contexts"/> names.
+    /// </summary>
+    /// <param name="offset">First byte.</param>
+    /// <param name="length">
+    /// Bytes, at least 1; at most 2^32-1 unless the export has <see cref="NbdExport.ExtendedHeaders"/>. The answer may
+    /// be shorter or longer.
+    /// </param>
+    /// <param name="flags">REQ_ONE (one extent of each context, not longer than the range) or none.</param>
+    /// <param name="completion">Called if the result is None, else never.</param>
+    /// <returns>
+    /// As for <see cref="WriteZeroes"/>; EINVAL also: a context that is not there; EOPNOTSUPP: the export has none.
+    /// </returns>
+    public Errno BlockStatus(
+        ulong offset, ulong length, NbdCommandFlags flags, NbdBlockStatusCompletion completion)
+    {
+        int contexts = Export.MetaContexts.Count;
+        if (contexts == 0)
+        {
+            return Errno.EOPNOTSUPP;
+        }
+
+        bool areKnown = contexts == NbdClientOptions.MaximumMetaContexts || completion.Contexts >> contexts == 0;
+        return areKnown && FitsHeader(length)
+            ? Submit(NbdCommandType.BlockStatus, flags, offset, length, null, completion)
+            : Errno.EINVAL;
+    }
 
     /// <summary>
     /// Sends a FLUSH: all commands whose completion was called before are on stable storage when it succeeds, also
@@ -203,7 +281,7 @@ public sealed unsafe class NbdConnectionPool : IDisposable
     /// </summary>
     /// <param name="completion">Called once if the result is None, else never.</param>
     /// <returns>
-    /// As for <see cref="Read"/>; EIO also once after a connection was lost with changes that no FLUSH had covered.
+    /// As for <see cref="Read(ulong, uint, NbdCommandFlags, NbdCompletion)"/>; EIO also once after a connection was lost with changes that no FLUSH had covered.
     /// </returns>
     public Errno Flush(NbdCompletion completion)
     {
@@ -269,8 +347,10 @@ public sealed unsafe class NbdConnectionPool : IDisposable
         _captive?.Dispose();
     }
 
+    private bool FitsHeader(ulong length) => length <= uint.MaxValue || Export.ExtendedHeaders;
+
     private Errno SubmitChange(
-        NbdCommandType type, NbdCommandFlags flags, ulong offset, uint length, byte* payload, NbdCompletion completion)
+        NbdCommandType type, NbdCommandFlags flags, ulong offset, ulong length, byte* payload, NbdCompletion completion)
     {
         const long OneChange = 1L << 32;
         const long OneSubmission = 1;
@@ -281,13 +361,16 @@ public sealed unsafe class NbdConnectionPool : IDisposable
     }
 
     private Errno Submit(
-        NbdCommandType type, NbdCommandFlags flags, ulong offset, uint length, byte* payload, NbdCompletion completion)
+        NbdCommandType type, NbdCommandFlags flags, ulong offset, ulong length, byte* memory, NbdCompletion completion)
     {
-        uint turn = (uint)Interlocked.Increment(ref _turn);
+        // A loop's thread uses the connection that it drives: no other thread is woken for the reply.
+        uint turn = _rings is not null && RingLoop.Current is RingLoop loop
+            ? (uint)loop.Index
+            : (uint)Interlocked.Increment(ref _turn);
         for (int i = 0; i < _connections.Length; i++)
         {
             NbdConnection connection = _connections[(turn + (uint)i) % (uint)_connections.Length];
-            Errno error = connection.Submit(type, flags, offset, length, payload, completion);
+            Errno error = connection.Submit(type, flags, offset, length, memory, completion);
             if (error != Errno.ENOTCONN)
             {
                 return error;
@@ -312,17 +395,21 @@ public sealed unsafe class NbdConnectionPool : IDisposable
 
     private void Add(int index, SafeFd socket, NegotiatedConnection negotiated)
     {
-        if (negotiated.Export != Export)
+        if (negotiated.Export != Export || negotiated.Tls is not null != IsEncrypted)
         {
+            negotiated.Tls?.Dispose();
             socket.Dispose();
             throw new NbdException(
                 $"{Endpoint}: connection {index + 1} found another export than the first one "
-                + $"({negotiated.Export.SizeBytes} instead of {Export.SizeBytes} bytes, or other flags); "
+                + $"({negotiated.Export.SizeBytes} instead of {Export.SizeBytes} bytes, or other flags, or TLS on only one); "
                 + "use one connection (-C 1)",
                 Errno.EIO);
         }
 
-        _connections[index] = new NbdConnection(socket, negotiated, Endpoint.Describe(), OnEnded)
+        ConnectionTransport transport = _rings is null
+            ? negotiated.OpenTransport(socket)
+            : new RingTransport(socket, _rings.Get(index));
+        _connections[index] = new NbdConnection(transport, negotiated, Endpoint.Describe(), OnEnded)
         {
             FlushFailed = () => Volatile.Write(ref _flushed, NotFlushed),
         };

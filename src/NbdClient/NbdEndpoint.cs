@@ -18,10 +18,13 @@ public abstract record NbdEndpoint
     /// without secrets: fit for messages and for the source of a mount.
     /// </summary>
     /// <param name="exportName">Name of the export; "" is the server's default export.</param>
-    public virtual string FormatUri(string exportName) => Describe();
+    /// <param name="encrypted">Whether the connection uses TLS.</param>
+    public virtual string FormatUri(string exportName, bool encrypted = false) => Describe();
 
     /// <inheritdoc/>
     public sealed override string ToString() => Describe();
+
+    private static string Scheme(bool encrypted) => encrypted ? "nbds" : "nbd";
 
     /// <summary>A server that listens on a TCP port.</summary>
     /// <param name="Host">Host name or IP address; an IPv6 address is without brackets.</param>
@@ -32,13 +35,13 @@ public abstract record NbdEndpoint
         public override string Describe() => $"{PrintableText.From(BracketedHost)}:{Port}";
 
         /// <inheritdoc/>
-        public override string FormatUri(string exportName)
+        public override string FormatUri(string exportName, bool encrypted = false)
         {
             string port = Port == DefaultPort ? "" : $":{Port}";
             string host = Host.Contains(':', StringComparison.Ordinal)
                 ? BracketedHost
                 : Uri.EscapeDataString(Host);
-            return $"nbd://{PrintableText.From(host)}{port}/{Uri.EscapeDataString(exportName)}";
+            return $"{Scheme(encrypted)}://{PrintableText.From(host)}{port}/{Uri.EscapeDataString(exportName)}";
         }
 
         private string BracketedHost => Host.Contains(':', StringComparison.Ordinal) ? $"[{Host}]" : Host;
@@ -51,16 +54,36 @@ public abstract record NbdEndpoint
     /// </param>
     public sealed record Unix(string Path) : NbdEndpoint
     {
-        /// <inheritdoc/>
-        public override string Describe() =>
-            "unix:" + PrintableText.From(Path.StartsWith('\0') ? string.Concat("@", Path.AsSpan(1)) : Path);
+        /// <summary>The server that we started behind the socket: messages name it instead of a path of no use.</summary>
+        internal NbdEndpoint? Server { get; init; }
 
         /// <inheritdoc/>
-        public override string FormatUri(string exportName)
+        public override string Describe() => Server is not null
+            ? Server.Describe()
+            : "unix:" + PrintableText.From(Path.StartsWith('\0') ? string.Concat("@", Path.AsSpan(1)) : Path);
+
+        /// <inheritdoc/>
+        public override string FormatUri(string exportName, bool encrypted = false) => Server is not null
+            ? Server.FormatUri(exportName, encrypted)
+            : $"{Scheme(encrypted)}+unix:///{Uri.EscapeDataString(exportName)}?socket={NbdUri.EscapeValue(Path)}";
+    }
+
+    /// <summary>A server on the other side of a virtual machine's border (vsock(7)).</summary>
+    /// <param name="ContextId">The machine: 2 is the host, 1 this machine itself, 3 and more are guests.</param>
+    /// <param name="Port">Port.</param>
+    public sealed record Vsock(uint ContextId, uint Port = DefaultPort) : NbdEndpoint
+    {
+        /// <summary>The context of the host, seen from a guest.</summary>
+        public const uint Host = 2;
+
+        /// <inheritdoc/>
+        public override string Describe() => $"vsock:{ContextId}:{Port}";
+
+        /// <inheritdoc/>
+        public override string FormatUri(string exportName, bool encrypted = false)
         {
-            // A '/' needs no escape in a query and is easier to read without.
-            string path = Uri.EscapeDataString(Path).Replace("%2F", "/", StringComparison.Ordinal);
-            return $"nbd+unix:///{Uri.EscapeDataString(exportName)}?socket={path}";
+            string port = Port == DefaultPort ? "" : $":{Port}";
+            return $"{Scheme(encrypted)}+vsock://{ContextId}{port}/{Uri.EscapeDataString(exportName)}";
         }
     }
 

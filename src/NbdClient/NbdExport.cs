@@ -14,10 +14,18 @@ public sealed record NbdExport
     /// <summary>Largest payload of a server that named none, in bytes (proto.md, "Size constraints").</summary>
     public const int DefaultMaximumPayloadBytes = 32 * 1024 * 1024;
 
+    private readonly MetaContextNames _metaContexts = MetaContextNames.None;
+
     /// <summary>The name that was asked for; "" is the server's default export.</summary>
     public string Name { get; init; } = "";
 
-    /// <summary>The server's description of the export, made printable; null if it gave none.</summary>
+    /// <summary>
+    /// The server's own name for the export, as it was sent: not fit to be printed as it is. Null if it gave none, or
+    /// was not asked (see <see cref="NbdClientOptions.FullInfo"/>).
+    /// </summary>
+    public string? CanonicalName { get; init; }
+
+    /// <summary>The server's description of the export, made printable; null as for <see cref="CanonicalName"/>.</summary>
     public string? Description { get; init; }
 
     /// <summary>Size in bytes, 0 to 2^63-1.</summary>
@@ -40,6 +48,22 @@ public sealed record NbdExport
 
     /// <summary>Largest payload of one READ or WRITE, in bytes; at most 64 MiB.</summary>
     public int MaximumPayloadBytes { get; init; } = DefaultMaximumPayloadBytes;
+
+    /// <summary>
+    /// Whether requests and replies have extended headers, so that commands without data, and what BLOCK_STATUS says,
+    /// may have 64 bits of length (extended header extension of proto.md).
+    /// </summary>
+    public bool ExtendedHeaders { get; init; }
+
+    /// <summary>
+    /// The meta contexts that the server selected, sorted by their UTF-16 code units; at most
+    /// <see cref="NbdClientOptions.MaximumMetaContexts"/>. BLOCK_STATUS is answered for each of them.
+    /// </summary>
+    public IReadOnlyList<string> MetaContexts
+    {
+        get => _metaContexts;
+        init => _metaContexts = value as MetaContextNames ?? new MetaContextNames(value);
+    }
 
     /// <summary>Whether every change is refused.</summary>
     public bool IsReadOnly => Flags.HasFlag(NbdTransmissionFlags.ReadOnly);
@@ -70,4 +94,7 @@ public sealed record NbdExport
 
     /// <summary>Whether the medium rotates.</summary>
     public bool IsRotational => Flags.HasFlag(NbdTransmissionFlags.Rotational);
+
+    /// <summary>Whether BLOCK_STATUS can be limited to some of the <see cref="MetaContexts"/>.</summary>
+    public bool CanFilterMetaContexts => Flags.HasFlag(NbdTransmissionFlags.BlockStatusPayload);
 }

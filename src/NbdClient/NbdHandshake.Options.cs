@@ -1,4 +1,5 @@
 using System.Buffers.Binary;
+using System.Text;
 using Linux;
 using Nbd.Protocol;
 
@@ -10,19 +11,32 @@ internal sealed partial class NbdHandshake
     /// <summary>Most replies to one option; more is a server that never ends.</summary>
     private const int MaximumReplies = 1000;
 
-    /// <summary>Most exports named in a message.</summary>
-    private const int MaximumListedExports = 20;
+    // Room for the texts of the server. The longest reply is NBD_REP_SERVER: a length and two strings.
+    private readonly byte[] _replyData = new byte[sizeof(uint) + (2 * NbdLimits.MaximumStringBytes)];
 
-    // Room for the texts of the server: NAME and DESCRIPTION with their type, error messages.
-    private readonly byte[] _replyData = new byte[sizeof(ushort) + NbdLimits.MaximumStringBytes];
+    // The meta contexts that the server selected, with their ids.
+    private readonly SortedList<string, uint> _contexts = new(StringComparer.Ordinal);
 
-    private bool RequestStructuredReplies()
+    // Whether replies come in chunks; they do with extended headers, too.
+    private bool _structuredReplies;
+    private bool _extendedHeaders;
+
+    /// <summary>Extended headers if they are of use, else structured replies, else what is left.</summary>
+    private void NegotiateReplies()
     {
-        SendOption(NbdOption.StructuredReply, NbdOptionRequest.Encode(_buffer, NbdOption.StructuredReply));
-        NbdOptionReply reply = ReceiveReply(NbdOption.StructuredReply);
+        _extendedHeaders = (_options.ExtendedHeaders ?? _options.MetaContexts.Count > 0)
+            && Agree(NbdOption.ExtendedHeaders);
+        _structuredReplies = _extendedHeaders || Agree(NbdOption.StructuredReply);
+    }
+
+    /// <summary>An option without data that is either agreed to or not.</summary>
+    private bool Agree(NbdOption option)
+    {
+        SendOption(option, _buffer.AsSpan(0, NbdOptionRequest.Encode(_buffer, option)));
+        NbdOptionReply reply = ReceiveReply(option);
         if (reply.IsError)
         {
-            // Whatever the reason, simple replies remain; if the reason concerns GO as well, GO will say so.
+            // Whatever the reason, one can do without; if the reason concerns GO as well, GO will say so.
             _channel.Skip(reply.Length);
         }
         else
@@ -34,39 +48,47 @@ internal sealed partial class NbdHandshake
         return !reply.IsError;
     }
 
+    /// <summary>
+    /// INFO tells about an export. GO does the same and then enters the transmission phase.
+    /// </summary>
     /// <returns>Null if the server does not know GO.</returns>
-    private NbdExport? Go(bool structuredReplies)
+    private NbdExport? InfoOrGo(NbdOption option)
     {
-        SendOption(
-            NbdOption.Go,
-            NbdOptionRequest.EncodeGo(_buffer, NbdOption.Go, _exportNameUtf8, [NbdInfoType.BlockSize]));
+        bool wantsTexts = option == NbdOption.Info || _options.FullInfo;
+        SendOption(option, _buffer.AsSpan(0, NbdOptionRequest.EncodeGo(
+            _buffer,
+            option,
+            _exportNameUtf8,
+            wantsTexts
+                ? [NbdInfoType.Name, NbdInfoType.Description, NbdInfoType.BlockSize]
+                : [NbdInfoType.BlockSize])));
         NbdExport? export = null;
         NbdBlockSizeInfo? blockSizes = null;
         string? description = null;
+        string? canonicalName = null;
         for (int replies = 0; replies < MaximumReplies; replies++)
         {
-            NbdOptionReply reply = ReceiveReply(NbdOption.Go);
+            NbdOptionReply reply = ReceiveReply(option);
             if (reply.IsError)
             {
-                string text = ReceiveErrorText(reply);
-                _mayHaggle = true;
-                return reply.Type == NbdOptionReplyType.ErrorUnsupported ? null : throw Refusal(reply.Type, text);
+                return AfterRefusal(option, reply);
             }
 
             if (reply.Type != NbdOptionReplyType.Info)
             {
                 RequireAck(reply);
+                _mayHaggle = option == NbdOption.Info;
                 return WithDetails(
-                    export ?? throw Violation("it acknowledged NBD_OPT_GO without NBD_INFO_EXPORT"),
+                    export ?? throw Violation($"it acknowledged {SpecificationName(option)} without NBD_INFO_EXPORT"),
                     blockSizes,
-                    description);
+                    description) with { CanonicalName = canonicalName };
             }
 
             ReadOnlySpan<byte> data = ReceiveInfo(reply, out NbdInfoType type);
             switch (type)
             {
                 case NbdInfoType.Export:
-                    export = MakeExport(NbdExportInfo.Decode(data), structuredReplies);
+                    export = MakeExport(NbdExportInfo.Decode(data));
                     break;
                 case NbdInfoType.BlockSize:
                     blockSizes = NbdBlockSizeInfo.Decode(data);
@@ -74,12 +96,38 @@ internal sealed partial class NbdHandshake
                 case NbdInfoType.Description:
                     description = PrintableText.From(data);
                     break;
+                case NbdInfoType.Name:
+                    canonicalName = Encoding.UTF8.GetString(data);
+                    break;
                 default:
                     break;
             }
         }
 
-        throw Violation($"it answered NBD_OPT_GO with more than {MaximumReplies} replies");
+        throw Violation($"it answered {SpecificationName(option)} with more than {MaximumReplies} replies");
+    }
+
+    /// <returns>What another attempt brought; null if GO is not known, so that only EXPORT_NAME remains.</returns>
+    private NbdExport? AfterRefusal(NbdOption option, NbdOptionReply reply)
+    {
+        string text = ReceiveErrorText(reply);
+        _mayHaggle = true;
+        switch (reply.Type)
+        {
+            case NbdOptionReplyType.ErrorUnsupported when option == NbdOption.Go && _extendedHeaders:
+                throw Violation("it agreed to extended headers, but does not know NBD_OPT_GO");
+            case NbdOptionReplyType.ErrorUnsupported when option == NbdOption.Go:
+                return null;
+            case NbdOptionReplyType.ErrorExtendedHeadersRequired
+                when !_extendedHeaders && Agree(NbdOption.ExtendedHeaders):
+                _extendedHeaders = _structuredReplies = true;
+                SelectMetaContexts();
+                return InfoOrGo(option);
+            case NbdOptionReplyType.ErrorUnknown when option == NbdOption.Go:
+                throw Refusal(reply.Type, text, ExportInWords(), $"; {ListExportsInWords()}");
+            default:
+                throw Refusal(reply.Type, text, ExportInWords());
+        }
     }
 
     private static NbdExport WithDetails(NbdExport export, NbdBlockSizeInfo? blockSizes, string? description)
@@ -131,65 +179,11 @@ internal sealed partial class NbdHandshake
         return data;
     }
 
-    /// <summary>The names of the exports in words; never fails, since it only makes a message better.</summary>
-    private string ListExportsInWords()
-    {
-        try
-        {
-            _channel.Shorten(TimeSpan.FromSeconds(2));
-            return ListExports() is { } names
-                ? names.Count == 0 ? "the server has no exports" : $"the server has: {string.Join(", ", names)}"
-                : "the server does not list its exports";
-        }
-        catch (NbdException)
-        {
-            return "the server did not list its exports";
-        }
-    }
-
-    /// <returns>Null if the server refuses; at most <see cref="MaximumListedExports"/> and "...".</returns>
-    private List<string>? ListExports()
-    {
-        SendOption(NbdOption.List, NbdOptionRequest.Encode(_buffer, NbdOption.List));
-        List<string> names = [];
-        while (names.Count <= MaximumListedExports)
-        {
-            NbdOptionReply reply = ReceiveReply(NbdOption.List);
-            if (reply.IsError)
-            {
-                _channel.Skip(reply.Length);
-                _mayHaggle = true;
-                return null;
-            }
-
-            if (reply.Type != NbdOptionReplyType.Server)
-            {
-                RequireAck(reply);
-                _mayHaggle = true;
-                return names;
-            }
-
-            Span<byte> data = _replyData.AsSpan(0, (int)Math.Min(reply.Length, (uint)_replyData.Length));
-            _channel.Receive(data);
-            _channel.Skip(reply.Length - (uint)data.Length);
-            if (!NbdServerEntry.TryDecode(data, out NbdServerEntry entry))
-            {
-                throw Violation($"an NBD_REP_SERVER of {reply.Length} bytes has an impossible name length");
-            }
-
-            names.Add(entry.Name.IsEmpty ? "the default export" : $"'{PrintableText.From(entry.Name)}'");
-        }
-
-        // The rest stays unread: this connection ends anyway, but no option may follow.
-        names[^1] = "...";
-        return names;
-    }
-
-    private void SendOption(NbdOption option, int length)
+    private void SendOption(NbdOption option, ReadOnlySpan<byte> request)
     {
         _mayHaggle = false;
         _channel.Phase = $"waiting for the answer to {SpecificationName(option)}";
-        _channel.Send(_buffer.AsSpan(0, length));
+        _channel.Send(request);
     }
 
     private NbdOptionReply ReceiveReply(NbdOption option)
@@ -236,30 +230,37 @@ internal sealed partial class NbdHandshake
         return PrintableText.From(text);
     }
 
-    private NbdException Refusal(NbdOptionReplyType type, string serverText)
+    /// <param name="type">The error.</param>
+    /// <param name="serverText">What the server says about it, made printable.</param>
+    /// <param name="subject">What it refused.</param>
+    /// <param name="advice">The end of the message.</param>
+    private NbdException Refusal(NbdOptionReplyType type, string serverText, string subject, string advice = "")
     {
+        string saying = serverText.Length == 0 ? "" : $" (the server says: {serverText})";
+        if (type == NbdOptionReplyType.ErrorTlsRequired)
+        {
+            return TlsRequired(subject, saying);
+        }
+
         (string what, Errno errno) = type switch
         {
             NbdOptionReplyType.ErrorUnknown => ($"no export named {QuotedName()}", Errno.ENOENT),
-            NbdOptionReplyType.ErrorPolicy => ($"the server's policy forbids {ExportInWords()}", Errno.EACCES),
+            NbdOptionReplyType.ErrorPolicy => ($"the server's policy forbids {subject}", Errno.EACCES),
             NbdOptionReplyType.ErrorPlatform =>
-                ($"the server's platform cannot serve {ExportInWords()}", Errno.EOPNOTSUPP),
+                ($"the server's platform cannot serve {subject}", Errno.EOPNOTSUPP),
             NbdOptionReplyType.ErrorInvalid =>
-                ($"the server calls our request for {ExportInWords()} invalid", Errno.EINVAL),
+                ($"the server calls our request for {subject} invalid", Errno.EINVAL),
             NbdOptionReplyType.ErrorTooBig =>
-                ($"our request for {ExportInWords()} is too long for the server", Errno.ENAMETOOLONG),
-            NbdOptionReplyType.ErrorTlsRequired =>
-                ($"the server requires TLS for {ExportInWords()}, which is not supported yet", Errno.EOPNOTSUPP),
+                ($"our request for {subject} is too long for the server", Errno.ENAMETOOLONG),
             NbdOptionReplyType.ErrorShutdown => ("the server is shutting down", Errno.ESHUTDOWN),
             NbdOptionReplyType.ErrorBlockSizeRequired =>
                 ("the server requires clients that ask for block sizes, and says that we did not", Errno.EPROTO),
             NbdOptionReplyType.ErrorExtendedHeadersRequired =>
-                ("the server requires extended headers, which are not supported yet", Errno.EOPNOTSUPP),
-            _ => ($"the server refused {ExportInWords()} with the unknown error 0x{(uint)type:x8}", Errno.EIO),
+                ("the server requires extended headers, to which it did not agree", Errno.EOPNOTSUPP),
+            NbdOptionReplyType.ErrorUnsupported => ($"the server has no way to tell about {subject}", Errno.EOPNOTSUPP),
+            _ => ($"the server refused {subject} with the unknown error 0x{(uint)type:x8}", Errno.EIO),
         };
-        string saying = serverText.Length == 0 ? "" : $" (the server says: {serverText})";
-        string exports = type == NbdOptionReplyType.ErrorUnknown ? $"; {ListExportsInWords()}" : "";
-        return new NbdException($"{_peer}: {what}{saying}{exports}", errno);
+        return new NbdException($"{_peer}: {what}{saying}{advice}", errno);
     }
 
     private string QuotedName() => _exportName.Length == 0
@@ -269,8 +270,13 @@ internal sealed partial class NbdHandshake
     private static string SpecificationName(NbdOption option) => option switch
     {
         NbdOption.StructuredReply => "NBD_OPT_STRUCTURED_REPLY",
+        NbdOption.ExtendedHeaders => "NBD_OPT_EXTENDED_HEADERS",
         NbdOption.Go => "NBD_OPT_GO",
+        NbdOption.Info => "NBD_OPT_INFO",
         NbdOption.List => "NBD_OPT_LIST",
+        NbdOption.StartTls => "NBD_OPT_STARTTLS",
+        NbdOption.ListMetaContext => "NBD_OPT_LIST_META_CONTEXT",
+        NbdOption.SetMetaContext => "NBD_OPT_SET_META_CONTEXT",
         _ => $"option {(uint)option}",
     };
 }

@@ -13,16 +13,24 @@ internal sealed partial class NbdHandshake
 {
     private readonly HandshakeChannel _channel;
     private readonly string _peer;
-    private readonly string _exportName;
-    private readonly byte[] _exportNameUtf8;
+    private readonly NbdClientOptions _options;
     private readonly byte[] _buffer = new byte[NbdOptionRequest.MaximumBytes];
+    private string _exportName;
+    private byte[] _exportNameUtf8;
     // Whether an option may be sent now: fixed newstyle, and the last option was answered to its end.
     private bool _mayHaggle;
+    // All that an oldstyle server has to say; null for all others.
+    private NbdExportInfo? _oldstyle;
+    // Whether zeroes follow the answer to EXPORT_NAME.
+    private bool _sendsZeroes;
 
-    private NbdHandshake(HandshakeChannel channel, string exportName, string peer)
+    private NbdHandshake(
+        HandshakeChannel channel, string exportName, string peer, NbdClientOptions options, TlsCredentials? tls)
     {
         _channel = channel;
+        _tls = tls;
         _peer = peer;
+        _options = options;
         _exportName = exportName;
         _exportNameUtf8 = EncodeExportName(exportName);
     }
@@ -36,9 +44,12 @@ internal sealed partial class NbdHandshake
     /// <param name="peerDescription">Begins the messages of exceptions.</param>
     /// <param name="deadline">For all of it.</param>
     /// <param name="cancellationToken">Ends it at once.</param>
+    /// <param name="options">What to ask for; null for the defaults.</param>
+    /// <param name="tls">For TLS; null: none.</param>
     /// <exception cref="NbdException">
     /// The server refused (ENOENT: no such export; EOPNOTSUPP: it needs what is not supported; EACCES, EINVAL,
-    /// ESHUTDOWN), went away (ECONNRESET), was silent (ETIMEDOUT) or broke the protocol (EPROTO).
+    /// ESHUTDOWN), is not to be trusted (EACCES), went away (ECONNRESET), was silent (ETIMEDOUT) or broke the protocol
+    /// (EPROTO).
     /// </exception>
     /// <exception cref="OperationCanceledException">The token was cancelled.</exception>
     internal static NegotiatedConnection Run(
@@ -46,16 +57,19 @@ internal sealed partial class NbdHandshake
         string exportName,
         string peerDescription,
         Deadline deadline,
-        CancellationToken cancellationToken)
+        CancellationToken cancellationToken,
+        NbdClientOptions? options = null,
+        TlsCredentials? tls = null)
     {
         using HandshakeChannel channel = new(socket, peerDescription, deadline, cancellationToken);
-        NbdHandshake handshake = new(channel, exportName, peerDescription);
+        NbdHandshake handshake = new(channel, exportName, peerDescription, options ?? new(), tls);
         bool agreed = false;
         try
         {
-            NegotiatedConnection connection = handshake.Greet();
+            handshake.Greet();
+            NegotiatedConnection connection = handshake.Enter();
             agreed = true;
-            return connection;
+            return connection with { Tls = channel.TakeTls() };
         }
         finally
         {
@@ -63,6 +77,32 @@ internal sealed partial class NbdHandshake
             {
                 handshake.Leave();
             }
+        }
+    }
+
+    /// <summary>
+    /// Asks a server about its exports and leaves it. Parameters and exceptions are those of <see cref="Run"/>.
+    /// </summary>
+    internal static T Ask<T>(
+        SafeFd socket,
+        string exportName,
+        string peerDescription,
+        Deadline deadline,
+        NbdClientOptions options,
+        Func<NbdHandshake, T> question,
+        TlsCredentials? tls,
+        CancellationToken cancellationToken)
+    {
+        using HandshakeChannel channel = new(socket, peerDescription, deadline, cancellationToken);
+        NbdHandshake handshake = new(channel, exportName, peerDescription, options, tls);
+        try
+        {
+            handshake.Greet();
+            return question(handshake);
+        }
+        finally
+        {
+            handshake.Leave();
         }
     }
 
@@ -84,7 +124,8 @@ internal sealed partial class NbdHandshake
         return utf8;
     }
 
-    private NegotiatedConnection Greet()
+    /// <summary>From the server's first byte to the client's flags.</summary>
+    private void Greet()
     {
         _channel.Phase = "waiting for its greeting";
         Span<byte> magic = stackalloc byte[NbdGreeting.MagicBytes];
@@ -96,36 +137,36 @@ internal sealed partial class NbdHandshake
         }
 
         _channel.Receive(magic[8..]);
-        return BinaryPrimitives.ReadUInt64BigEndian(magic[8..]) switch
+        switch (BinaryPrimitives.ReadUInt64BigEndian(magic[8..]))
         {
-            NbdMagic.Oldstyle => GreetOldstyle(),
-            NbdMagic.Option => GreetNewstyle(),
-            _ => throw NotAnNbdServer(magic),
-        };
+            case NbdMagic.Oldstyle:
+                GreetOldstyle();
+                break;
+            case NbdMagic.Option:
+                GreetNewstyle();
+                break;
+            default:
+                throw NotAnNbdServer(magic);
+        }
     }
 
-    private NegotiatedConnection GreetOldstyle()
+    private void GreetOldstyle()
     {
+        if (RequiresTls)
+        {
+            throw NoTls("the server speaks the oldstyle protocol, which has none");
+        }
+
         Span<byte> rest = stackalloc byte[NbdGreeting.OldstyleBytes];
         _channel.Receive(rest);
-        NbdExportInfo info = NbdGreeting.DecodeOldstyle(rest, out ushort globalFlags);
+        _oldstyle = NbdGreeting.DecodeOldstyle(rest, out ushort globalFlags);
         if (globalFlags != 0)
         {
             throw Violation($"its oldstyle greeting has the reserved flags 0x{globalFlags:x4}");
         }
-
-        if (_exportName.Length > 0)
-        {
-            throw new NbdException(
-                $"{_peer}: no export named '{PrintableText.From(_exportName)}': the server speaks the oldstyle "
-                + "protocol and has a single export without a name; leave the export name out",
-                Errno.ENOENT);
-        }
-
-        return new NegotiatedConnection(MakeExport(info, structuredReplies: false), StructuredReplies: false);
     }
 
-    private NegotiatedConnection GreetNewstyle()
+    private void GreetNewstyle()
     {
         Span<byte> wire = stackalloc byte[NbdGreeting.ClientFlagsBytes];
         _channel.Receive(wire[..NbdGreeting.ServerFlagsBytes]);
@@ -135,21 +176,53 @@ internal sealed partial class NbdHandshake
         NbdGreeting.EncodeClientFlags(wire, flags);
         _channel.Phase = "sending the client flags";
         _channel.Send(wire);
-
-        bool zeroes = !flags.HasFlag(NbdHandshakeFlags.NoZeroes);
-        if (!flags.HasFlag(NbdHandshakeFlags.FixedNewstyle))
+        _sendsZeroes = !flags.HasFlag(NbdHandshakeFlags.NoZeroes);
+        _mayHaggle = flags.HasFlag(NbdHandshakeFlags.FixedNewstyle);
+        if (_mayHaggle && _tls is not null)
         {
-            return new NegotiatedConnection(EnterByExportName(zeroes, false), StructuredReplies: false);
+            StartTls(_tls);
+        }
+        else if (RequiresTls)
+        {
+            throw NoTls("the server does not speak the fixed newstyle protocol, without which there is none");
+        }
+    }
+
+    /// <summary>From the greeting to the transmission phase.</summary>
+    private NegotiatedConnection Enter()
+    {
+        if (_oldstyle is { } info)
+        {
+            RequireNoName();
+            return new NegotiatedConnection(MakeExport(info), StructuredReplies: false);
         }
 
-        _mayHaggle = true;
-        bool structuredReplies = RequestStructuredReplies();
-        NbdExport export = Go(structuredReplies) ?? EnterByExportName(zeroes, structuredReplies);
-        return new NegotiatedConnection(export, structuredReplies);
+        NbdExport? export = null;
+        if (_mayHaggle)
+        {
+            NegotiateReplies();
+            SelectMetaContexts();
+            export = InfoOrGo(NbdOption.Go);
+        }
+
+        export ??= EnterByExportName();
+        return new NegotiatedConnection(export, _structuredReplies) { ContextIds = [.. _contexts.Values] };
+    }
+
+    /// <summary>An oldstyle server has one export, which has no name.</summary>
+    private void RequireNoName()
+    {
+        if (_exportName.Length > 0)
+        {
+            throw new NbdException(
+                $"{_peer}: no export named '{PrintableText.From(_exportName)}': the server speaks the oldstyle "
+                + "protocol and has a single export without a name; leave the export name out",
+                Errno.ENOENT);
+        }
     }
 
     /// <summary>EXPORT_NAME: it has no error reply, the server can only hang up.</summary>
-    private NbdExport EnterByExportName(bool zeroes, bool structuredReplies)
+    private NbdExport EnterByExportName()
     {
         _channel.Phase = "waiting for the answer to NBD_OPT_EXPORT_NAME";
         _mayHaggle = false;
@@ -167,8 +240,8 @@ internal sealed partial class NbdHandshake
                 Errno.ENOENT);
         }
 
-        NbdExport export = MakeExport(NbdExportInfo.Decode(wire), structuredReplies);
-        if (zeroes)
+        NbdExport export = MakeExport(NbdExportInfo.Decode(wire));
+        if (_sendsZeroes)
         {
             _channel.Skip(NbdGreeting.ExportNameZeroesBytes);
         }
@@ -176,7 +249,7 @@ internal sealed partial class NbdHandshake
         return export;
     }
 
-    private NbdExport MakeExport(NbdExportInfo info, bool structuredReplies)
+    private NbdExport MakeExport(NbdExportInfo info)
     {
         if (info.SizeBytes > NbdLimits.MaximumExportBytes)
         {
@@ -196,11 +269,13 @@ internal sealed partial class NbdHandshake
         {
             Name = _exportName,
             SizeBytes = (long)info.SizeBytes,
-            Flags = UsableFlags(info.Flags, structuredReplies),
+            Flags = UsableFlags(info.Flags),
+            ExtendedHeaders = _extendedHeaders,
+            MetaContexts = new MetaContextNames(_contexts.Keys),
         };
     }
 
-    private static NbdTransmissionFlags UsableFlags(NbdTransmissionFlags flags, bool structuredReplies)
+    private NbdTransmissionFlags UsableFlags(NbdTransmissionFlags flags)
     {
         flags &= NbdTransmissionFlags.HasFlags
             | NbdTransmissionFlags.ReadOnly
@@ -212,8 +287,14 @@ internal sealed partial class NbdHandshake
             | NbdTransmissionFlags.SendDontFragment
             | NbdTransmissionFlags.CanMultiConn
             | NbdTransmissionFlags.SendCache
-            | NbdTransmissionFlags.SendFastZero;
-        if (!structuredReplies)
+            | NbdTransmissionFlags.SendFastZero
+            | NbdTransmissionFlags.BlockStatusPayload;
+        if (!_extendedHeaders || _contexts.Count == 0)
+        {
+            flags &= ~NbdTransmissionFlags.BlockStatusPayload;
+        }
+
+        if (!_structuredReplies)
         {
             flags &= ~NbdTransmissionFlags.SendDontFragment;
         }

@@ -1,6 +1,20 @@
+using Linux;
+
 namespace Nbd;
 
 /// <summary>What the handshake of one connection agreed on; its socket is in the transmission phase.</summary>
 /// <param name="Export">The export that the connection serves.</param>
-/// <param name="StructuredReplies">Whether READ is answered by structured replies.</param>
-internal sealed record NegotiatedConnection(NbdExport Export, bool StructuredReplies);
+/// <param name="StructuredReplies">Whether replies come in chunks: structured ones, or extended ones.</param>
+internal sealed record NegotiatedConnection(NbdExport Export, bool StructuredReplies)
+{
+    /// <summary>The ids that this connection has for <see cref="NbdExport.MetaContexts"/>, in their order.</summary>
+    internal uint[] ContextIds { get; init; } = [];
+
+    /// <summary>TLS on the socket; null when it is not encrypted. To be disposed with the connection.</summary>
+    internal TlsSession? Tls { get; init; }
+
+    /// <summary>What the transmission phase uses.</summary>
+    /// <param name="socket">The socket. Taken over, as TLS is.</param>
+    internal ConnectionTransport OpenTransport(SafeFd socket) =>
+        Tls is null ? new SocketTransport(socket) : new TlsTransport(socket, Tls);
+}

@@ -27,11 +27,13 @@ internal sealed unsafe class ReadAssembly : IDisposable
         _buffer = new NativeBuffer(HeaderRoom + maximumLength);
     }
 
-    /// <summary>The data, with room for a header before it.</summary>
-    internal byte* Data => _buffer.Start + HeaderRoom;
+    /// <summary>The data: at the READ's destination, or, if it has none, with room for a header before it.</summary>
+    internal byte* Data { get; private set; }
 
-    internal void Begin()
+    /// <param name="destination">Where the READ's data goes, or null.</param>
+    internal void Begin(byte* destination)
     {
+        Data = destination is null ? _buffer.Start + HeaderRoom : destination;
         (_prefix, _covered, _isSparse) = (0, 0, false);
     }
 

@@ -1,6 +1,5 @@
 using System.Runtime.CompilerServices;
 using Linux;
-using Tmds.Linux;
 
 namespace Nbd;
 
@@ -13,18 +12,18 @@ internal sealed unsafe class ReceiveBuffer : IDisposable
     // Small replies: as many as came per recv(2). Missing data of at least this size: exactly that, in one call.
     private const int LookAheadBytes = 64 * 1024;
 
-    private readonly int _socket;
+    private readonly ConnectionTransport _transport;
     private readonly string _peer;
     private readonly NativeBuffer _memory;
     private int _start;
     private int _end;
 
-    /// <param name="socket">A socket that outlives this object.</param>
+    /// <param name="transport">Where the bytes come from.</param>
     /// <param name="peer">Names the server in messages.</param>
     /// <param name="maximumBytes">The most that is ever asked of <see cref="TryFill"/>.</param>
-    internal ReceiveBuffer(int socket, string peer, int maximumBytes)
+    internal ReceiveBuffer(ConnectionTransport transport, string peer, int maximumBytes)
     {
-        _socket = socket;
+        _transport = transport;
         _peer = peer;
         _memory = new NativeBuffer(maximumBytes + (2 * LookAheadBytes));
     }
@@ -36,7 +35,7 @@ internal sealed unsafe class ReceiveBuffer : IDisposable
 
     /// <summary>Waits until at least <paramref name="needed"/> bytes are there, one after the other.</summary>
     /// <returns>False when the server closed the connection before.</returns>
-    /// <exception cref="NbdException">recv(2) failed.</exception>
+    /// <exception cref="NbdException">The connection is broken.</exception>
     internal bool TryFill(int needed)
     {
         if (Available >= needed)
@@ -58,7 +57,7 @@ internal sealed unsafe class ReceiveBuffer : IDisposable
         {
             int missing = needed - Available;
             int wanted = Math.Min(Math.Max(missing, LookAheadBytes), _memory.Length - _end);
-            int received = Receive(_memory.Start + _end, wanted, missing);
+            int received = Receive(_memory.Start + _end, wanted, all: missing == wanted);
             if (received == 0)
             {
                 return false;
@@ -78,7 +77,7 @@ internal sealed unsafe class ReceiveBuffer : IDisposable
     /// received right there.
     /// </summary>
     /// <returns>False when the server closed the connection before.</returns>
-    /// <exception cref="NbdException">recv(2) failed.</exception>
+    /// <exception cref="NbdException">The connection is broken.</exception>
     internal bool TryReceiveInto(byte* destination, int count)
     {
         int buffered = Math.Min(count, Available);
@@ -86,7 +85,7 @@ internal sealed unsafe class ReceiveBuffer : IDisposable
         Consume(buffered);
         while (buffered < count)
         {
-            int received = Receive(destination + buffered, count - buffered, count - buffered);
+            int received = Receive(destination + buffered, count - buffered, all: true);
             if (received == 0)
             {
                 return false;
@@ -101,22 +100,11 @@ internal sealed unsafe class ReceiveBuffer : IDisposable
     public void Dispose() => _memory.Dispose();
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private int Receive(byte* destination, int wanted, int missing)
+    private int Receive(byte* destination, int length, bool all)
     {
-        int flags = missing == wanted ? LibC.MSG_WAITALL : 0;
-        while (true)
-        {
-            int received = (int)LibC.recv(_socket, destination, wanted, flags);
-            if (received >= 0)
-            {
-                return received;
-            }
-
-            Errno errno = LinuxException.LastErrno;
-            if (errno != Errno.EINTR)
-            {
-                throw new NbdException($"receive from {_peer}: {LinuxException.Describe(errno)}", Errno.EIO);
-            }
-        }
+        Errno errno = _transport.Receive(destination, length, all, out int received);
+        return errno == Errno.None
+            ? received
+            : throw new NbdException($"receive from {_peer}: {_transport.Describe(errno)}", Errno.EIO);
     }
 }

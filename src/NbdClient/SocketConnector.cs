@@ -18,11 +18,14 @@ internal static unsafe class SocketConnector
     /// <summary>sun_path has 108 bytes; a path ends with a NUL, an abstract name starts with one.</summary>
     private const int MaximumSocketPathBytes = 107;
 
+    private const int AF_VSOCK = 40;
+
     private static readonly TimeSpan s_backlogPause = TimeSpan.FromMilliseconds(20);
 
     /// <summary>
-    /// Connects to a <see cref="NbdEndpoint.Tcp"/> or <see cref="NbdEndpoint.Unix"/> endpoint, or takes over the
-    /// descriptor of a <see cref="NbdEndpoint.Fd"/> one. The socket is blocking and closed on exec.
+    /// Connects to a <see cref="NbdEndpoint.Tcp"/>, <see cref="NbdEndpoint.Unix"/> or <see cref="NbdEndpoint.Vsock"/>
+    /// endpoint, or takes over the descriptor of a <see cref="NbdEndpoint.Fd"/> one. The socket is blocking and closed
+    /// on exec.
     /// </summary>
     /// <exception cref="NbdException">
     /// With the errno of the first address that failed; ETIMEDOUT; EINVAL for what cannot be connected to.
@@ -35,6 +38,7 @@ internal static unsafe class SocketConnector
         {
             NbdEndpoint.Tcp tcp => ConnectTcp(tcp, wait, cancellationToken),
             NbdEndpoint.Unix unix => ConnectUnix(unix, wait),
+            NbdEndpoint.Vsock vsock => ConnectTo(vsock, AF_VSOCK, EncodeVsock(vsock), wait),
             NbdEndpoint.Fd fd => TakeOver(fd),
             _ => throw new NbdException($"connect to {endpoint}: it must be started, not connected to", Errno.EINVAL),
         };
@@ -120,26 +124,41 @@ internal static unsafe class SocketConnector
         return socket;
     }
 
+    /// <summary>A sockaddr_vm (vsock(7)): family, two bytes of zero, port, context id, flags and padding of zero.</summary>
+    internal static byte[] EncodeVsock(NbdEndpoint.Vsock endpoint)
+    {
+        byte[] address = new byte[16];
+        BitConverter.TryWriteBytes(address, (ushort)AF_VSOCK);
+        BitConverter.TryWriteBytes(address.AsSpan(4), endpoint.Port);
+        BitConverter.TryWriteBytes(address.AsSpan(8), endpoint.ContextId);
+        return address;
+    }
+
     private static SafeFd ConnectTo(NbdEndpoint endpoint, EndPoint address, SocketWait wait)
+    {
+        int family = address.AddressFamily switch
+        {
+            AddressFamily.Unix => LibC.AF_UNIX,
+            AddressFamily.InterNetworkV6 => LibC.AF_INET6,
+            _ => LibC.AF_INET,
+        };
+        SocketAddress encoded = address.Serialize();
+        return ConnectTo(endpoint, family, encoded.Buffer.Span[..encoded.Size], wait);
+    }
+
+    private static SafeFd ConnectTo(NbdEndpoint endpoint, int family, ReadOnlySpan<byte> address, SocketWait wait)
     {
         SafeFd? socket = null;
         try
         {
-            socket = new SafeFd(LibC.socket(
-                address.AddressFamily switch
-                {
-                    AddressFamily.Unix => LibC.AF_UNIX,
-                    AddressFamily.InterNetworkV6 => LibC.AF_INET6,
-                    _ => LibC.AF_INET,
-                },
-                LibC.SOCK_STREAM | LibC.SOCK_CLOEXEC | LibC.SOCK_NONBLOCK,
-                0));
+            socket = new SafeFd(
+                LibC.socket(family, LibC.SOCK_STREAM | LibC.SOCK_CLOEXEC | LibC.SOCK_NONBLOCK, 0));
             if (socket.IsInvalid)
             {
                 throw Failed(endpoint, LinuxException.LastErrno);
             }
 
-            Errno errno = StartConnecting(socket, address.Serialize(), wait);
+            Errno errno = StartConnecting(socket, address, wait);
             if (errno is Errno.EINPROGRESS or Errno.EINTR)
             {
                 errno = wait.Until(socket.Fd, LibC.POLLOUT) ? PendingError(socket) : Errno.ETIMEDOUT;
@@ -167,13 +186,13 @@ internal static unsafe class SocketConnector
     }
 
     /// <returns>EAGAIN if the backlog of a Unix socket stayed full up to the deadline.</returns>
-    private static Errno StartConnecting(SafeFd socket, SocketAddress address, SocketWait wait)
+    private static Errno StartConnecting(SafeFd socket, ReadOnlySpan<byte> address, SocketWait wait)
     {
-        fixed (byte* bytes = address.Buffer.Span)
+        fixed (byte* bytes = address)
         {
             while (true)
             {
-                if (LibC.connect(socket.Fd, (sockaddr*)bytes, (uint)address.Size) == 0)
+                if (LibC.connect(socket.Fd, (sockaddr*)bytes, (uint)address.Length) == 0)
                 {
                     return Errno.None;
                 }
@@ -265,6 +284,11 @@ internal static unsafe class SocketConnector
         {
             Errno.ENOENT or Errno.ECONNREFUSED => " (is the server running?)",
             Errno.EACCES => " (may this user write to the socket?)",
+            Errno.ENODEV or Errno.EAFNOSUPPORT when endpoint is NbdEndpoint.Vsock =>
+                " (this system has no vsock transport: is it a virtual machine with a vsock device, or is the module "
+                + "vhost_vsock, or for CID 1 vsock_loopback, loaded?)",
+            Errno.ECONNRESET or Errno.ENETUNREACH or Errno.ETIMEDOUT when endpoint is NbdEndpoint.Vsock =>
+                " (is the machine with this CID running, and a server on this port in it?)",
             _ => "",
         };
         return new NbdException($"connect to {endpoint}: {LinuxException.Describe(errno)}{hint}", errno);

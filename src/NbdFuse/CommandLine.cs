@@ -10,6 +10,7 @@ namespace NbdFuse;
 /// </summary>
 internal static class CommandLine
 {
+    private static readonly Option<bool> s_all = Flag(OptionTable.AllExports);
     private static readonly Option<int?> s_connections = Number(OptionTable.Connections, 1, 1024);
     private static readonly Option<int?> s_connectTimeout = Number(OptionTable.ConnectTimeout, 1, 86400);
     private static readonly Option<bool> s_debug = Flag(OptionTable.Debug);
@@ -22,10 +23,13 @@ internal static class CommandLine
 
     private static readonly Option<bool> s_help = Flag(OptionTable.Help);
     private static readonly Option<bool> s_longOptions = Flag(OptionTable.LongOptions);
+    private static readonly Option<bool> s_partitions = Flag(OptionTable.Partitions);
     private static readonly Option<string?> s_pidFile = Text(OptionTable.PidFile);
+    private static readonly Option<string?> s_readAhead = Text(OptionTable.ReadAhead);
     private static readonly Option<bool> s_readOnly = Flag(OptionTable.ReadOnly);
     private static readonly Option<bool> s_shortOptions = Flag(OptionTable.ShortOptions);
     private static readonly Option<bool> s_singleThreaded = Flag(OptionTable.SingleThreaded);
+    private static readonly Option<string?> s_transport = Text(OptionTable.Transport);
     private static readonly Option<bool> s_verbose = Flag(OptionTable.Verbose);
     private static readonly Option<bool> s_version = Flag(OptionTable.Version);
 
@@ -57,24 +61,42 @@ internal static class CommandLine
             throw new UsageException("no MOUNTPOINT given (try 'nbdfuse --help')");
         }
 
-        (NbdEndpoint endpoint, string? exportName) = SourceArguments.Parse(operands.Skip(1).ToList(), warn);
+        (NbdEndpoint endpoint, NbdUri? uri) = SourceArguments.Parse(operands.Skip(1).ToList(), warn);
         string? exportOption = parsed.GetValue(s_export);
-        if (exportName is not null && exportOption is not null)
+        if (uri is not null && exportOption is not null)
         {
             throw new UsageException("--export is for sources without a URI: write the name into the URI instead");
         }
 
-        NbdClientOptions client = new() { Connections = parsed.GetValue(s_connections) };
+        if (parsed.GetValue(s_all) && !string.IsNullOrEmpty(uri?.ExportName ?? exportOption))
+        {
+            throw new UsageException("--all shows every export: leave out the name of one");
+        }
+
+        if (parsed.GetValue(s_all) && parsed.GetValue(s_partitions))
+        {
+            throw new UsageException("--partitions is for the mount of one export, not for --all");
+        }
+
+        NbdClientOptions client = new()
+        {
+            Connections = parsed.GetValue(s_connections),
+            Tls = TlsArguments.Read(parsed, uri),
+        };
         return new Invocation
         {
             Mountpoint = operands[0],
             Endpoint = endpoint,
-            ExportName = exportName ?? exportOption ?? "",
+            ExportName = uri?.ExportName ?? exportOption ?? "",
             Client = parsed.GetValue(s_connectTimeout) is int seconds
                 ? client with { ConnectTimeout = TimeSpan.FromSeconds(seconds) }
                 : client,
             Fuse = FuseOptions.Parse(parsed.GetValue(s_fuseOption) ?? []),
+            All = parsed.GetValue(s_all),
+            Partitions = parsed.GetValue(s_partitions),
+            Transport = Transport(parsed.GetValue(s_transport)),
             PidFile = parsed.GetValue(s_pidFile),
+            ReadAheadBytes = ReadAheadSize.Parse(parsed.GetValue(s_readAhead)),
             ReadOnly = parsed.GetValue(s_readOnly),
             SingleThreaded = parsed.GetValue(s_singleThreaded),
             Verbose = parsed.GetValue(s_verbose) || parsed.GetValue(s_debug),
@@ -104,10 +126,24 @@ internal static class CommandLine
             : null;
     }
 
-    private static Command Root() => new("nbdfuse")
+    private static Command Root()
     {
-        s_connections, s_connectTimeout, s_debug, s_export, s_fuseHelp, s_fuseOption, s_help, s_longOptions,
-        s_pidFile, s_readOnly, s_shortOptions, s_singleThreaded, s_verbose, s_version,
+        Command root = new("nbdfuse")
+        {
+            s_all, s_connections, s_connectTimeout, s_debug, s_export, s_fuseHelp, s_fuseOption, s_help, s_longOptions,
+            s_partitions, s_pidFile, s_readAhead, s_readOnly, s_shortOptions, s_singleThreaded, s_transport,
+            s_verbose, s_version,
+        };
+        TlsArguments.AddTo(root);
+        return root;
+    }
+
+    private static RequestTransport Transport(string? text) => text switch
+    {
+        null or "auto" => RequestTransport.Auto,
+        "device" => RequestTransport.Device,
+        "uring" => RequestTransport.Uring,
+        _ => throw new UsageException($"{OptionTable.Transport.Names[0]} must be auto, device or uring, not '{text}'"),
     };
 
     private static Option<bool> Flag(OptionForm form) => new(form.Names[0], form.Names[1..]);

@@ -95,7 +95,7 @@ internal sealed class CommandSeries(NbdConnectionPool pool)
     }
 
     private static unsafe void Reply(FuseRequest request, ExportOperation.Kind kind, Errno outcome, uint length) =>
-        ExportOperation.Reply(request, kind, outcome, request.DataBuffer, length);
+        ExportOperation.For(request, kind, length).Complete(outcome, request.DataBuffer);
 
     private static unsafe nint Zeroes() => (nint)s_zeroes.Start;
 

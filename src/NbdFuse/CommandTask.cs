@@ -10,20 +10,15 @@ namespace NbdFuse;
 internal sealed unsafe class CommandTask : NbdCompletion
 {
     private readonly TaskCompletionSource<Errno> _outcome = new(TaskCreationOptions.RunContinuationsAsynchronously);
-    private readonly byte* _destination;
-    private readonly uint _length;
-
-    private CommandTask(nint destination = 0, uint length = 0)
+    private CommandTask()
     {
-        _destination = (byte*)destination;
-        _length = length;
     }
 
     /// <summary>Reads to <paramref name="destination"/>, which must stay until the task has ended.</summary>
     internal static Task<Errno> Read(NbdConnectionPool pool, ulong offset, uint length, nint destination)
     {
-        CommandTask task = new(destination, length);
-        return task.Unless(pool.Read(offset, length, NbdCommandFlags.None, task));
+        CommandTask task = new();
+        return task.Unless(pool.Read(offset, (byte*)destination, length, NbdCommandFlags.None, task));
     }
 
     /// <summary>Writes from <paramref name="payload"/>, which must stay until the task has ended.</summary>
@@ -47,15 +42,7 @@ internal sealed unsafe class CommandTask : NbdCompletion
     }
 
     /// <inheritdoc/>
-    protected override void OnCompleted(Errno outcome, byte* data)
-    {
-        if (outcome == Errno.None && _destination is not null)
-        {
-            Buffer.MemoryCopy(data, _destination, _length, _length);
-        }
-
-        _outcome.SetResult(outcome);
-    }
+    protected override void OnCompleted(Errno outcome, byte* data) => _outcome.SetResult(outcome);
 
     private Task<Errno> Unless(Errno refused) => refused == Errno.None ? _outcome.Task : Task.FromResult(refused);
 }

@@ -1,7 +1,6 @@
 using Fuse;
 using Linux;
 using Nbd;
-using Tmds.Linux;
 
 namespace NbdFuse;
 
@@ -23,19 +22,29 @@ internal sealed class Daemon
     private readonly Invocation _invocation;
     private readonly Log _log;
     private readonly StopSignals _signals;
-    private readonly NbdConnectionPool _pool;
-    private readonly FuseMount _mount;
-    private readonly FuseSession _session;
+    private readonly MountTarget _target;
+    private readonly PidFile? _pidFile;
+    private readonly ExportPools _pools;
+    private readonly RingSet? _rings;
+    private readonly BlockMemory? _blocks;
+    private FuseMount _mount = null!;
+    private FuseSession _session = null!;
+
+    // Of the mount of one export.
+    private ExportFile? _file;
 
     private Daemon(
         Invocation invocation,
         Log log,
         StopSignals signals,
-        NbdConnectionPool pool,
-        FuseMount mount,
-        FuseSession session)
+        MountTarget target,
+        PidFile? pidFile,
+        RingSet? rings,
+        ExportPools pools)
     {
-        (_invocation, _log, _signals, _pool, _mount, _session) = (invocation, log, signals, pool, mount, session);
+        (_invocation, _log, _signals, _target, _pidFile) = (invocation, log, signals, target, pidFile);
+        (_rings, _pools) = (rings, pools);
+        _blocks = invocation.ReadAheadBytes > 0 ? new BlockMemory(2 * invocation.ReadAheadBytes) : null;
     }
 
     /// <summary>Serves the export until it is unmounted or a signal comes.</summary>
@@ -44,20 +53,91 @@ internal sealed class Daemon
     {
         using StopSignals signals = new();
         MountTarget target = MountTarget.Resolve(invocation.Mountpoint, log.Write);
+        CheckTarget(invocation, target);
         using PidFile? pidFile = invocation.PidFile is string path ? PidFile.Prepare(path) : null;
-        using NbdConnectionPool? pool = Connect(invocation, signals);
-        if (pool is null)
+        using RingSet? rings = invocation.All ? null : RequestTransports.MakeRings(invocation, log);
+        using ExportPools pools = new();
+        try
         {
+            Daemon daemon = new(invocation, log, signals, target, pidFile, rings, pools);
+            return invocation.All ? daemon.RunAll() : daemon.RunOne();
+        }
+        catch (OperationCanceledException) when (signals.Token.IsCancellationRequested)
+        {
+            // Before there was a mount.
             return 0;
         }
+        catch (NbdException exception) when (exception.Errno == Errno.ETIMEDOUT)
+        {
+            throw new NbdException(
+                $"{exception.Message} (--connect-timeout is {invocation.Client.ConnectTimeout.TotalSeconds} s)",
+                exception.Errno,
+                exception);
+        }
+    }
 
-        log.Verbose(Describe(pool));
-        pool.ConnectionLost = new LossReport(log).Tell;
-        ExportFileOptions options = FileOptions(invocation, pool, target);
-        ExportFileSystem fileSystem = new(pool, options, log.Write);
-        using FuseMount mount = FuseMount.Create(target.Mountpoint, MountOptions(invocation, pool, options));
-        using FuseSession session = new(mount, fileSystem, SessionOptions(invocation, log));
-        return new Daemon(invocation, log, signals, pool, mount, session).Serve(target, pidFile);
+    private static void CheckTarget(Invocation invocation, MountTarget target)
+    {
+        if (invocation.Partitions && target.FileName is null)
+        {
+            throw new UsageException(
+                $"{invocation.Mountpoint}: --partitions needs a directory to mount over, not a file");
+        }
+
+        if (invocation.All && !Directory.Exists(invocation.Mountpoint))
+        {
+            throw new UsageException($"{invocation.Mountpoint}: --all needs a directory to mount over");
+        }
+    }
+
+    /// <summary>One export.</summary>
+    private int RunOne()
+    {
+        NbdConnectionPool pool = NbdConnectionPool.Connect(
+            _invocation.Endpoint, _invocation.ExportName, _invocation.Client with { Rings = _rings }, _signals.Token);
+        _ = _pools.TryAdd(pool);
+        _log.Verbose(Describe(pool));
+        ExportFileOptions options = ExportFileOptions.From(
+            _invocation,
+            _target.FileName,
+            _invocation.ReadOnly || _invocation.Fuse.ReadOnly || pool.Export.IsReadOnly,
+            keepCache: pool.IsCaptive);
+        ExportFile file = new(pool, options, _log.Write, _blocks);
+        _file = file;
+        LossReport losses = new(_log.Write);
+        pool.ConnectionLost = reason =>
+        {
+            file.ForgetReadAhead();
+            losses.Tell(reason);
+        };
+        using FileTree tree = _invocation.Partitions
+            ? new PartitionedTree(file, options, _log.Write)
+            : new SingleFileTree(file, options);
+        return Mount(
+            tree, pool.Endpoint.FormatUri(pool.Export.Name, pool.IsEncrypted), options.ReadOnly, pool.UsesRings ? _rings : null);
+    }
+
+    /// <summary>All exports of a server.</summary>
+    private int RunAll()
+    {
+        using ExportServer server = ExportServer.Start(_invocation.Endpoint, _invocation.Client);
+        bool isReadOnly = _invocation.ReadOnly || _invocation.Fuse.ReadOnly;
+        ExportFileOptions options = ExportFileOptions.From(_invocation, fileName: null, isReadOnly, keepCache: false);
+        ExportConnector connector = new(_invocation, server, _pools, _blocks, _log.Write);
+        using FileTree tree = ExportsTree.Create(server, connector, options, _log.Write, _signals.Token)
+            .GetAwaiter().GetResult();
+        int status = Mount(tree, server.UriOf(""), isReadOnly, rings: null);
+        server.Stop(_signals.Received.WaitOne(0) ? s_closeTimeAfterSignal : s_closeTime);
+        return status;
+    }
+
+    private int Mount(FileTree tree, string source, bool isReadOnly, RingSet? rings)
+    {
+        using FuseMount mount = FuseMount.Create(_target.Mountpoint, MountOptions(_invocation, source, isReadOnly));
+        using FuseSession session = new(
+            mount, new ExportFileSystem(tree), SessionOptions(_invocation, rings, _log));
+        (_mount, _session) = (mount, session);
+        return Serve(_target, _pidFile);
     }
 
     private int Serve(MountTarget target, PidFile? pidFile)
@@ -66,6 +146,7 @@ internal sealed class Daemon
         {
             _session.Initialize();
             _session.Start();
+            TellTransport();
             if (_mount.TrySetReadAhead(ReadAheadKibibytes))
             {
                 _log.Verbose($"the kernel reads ahead {ReadAheadKibibytes} KiB");
@@ -85,6 +166,18 @@ internal sealed class Daemon
         return Stop();
     }
 
+    private void TellTransport()
+    {
+        if (_session.IsUring)
+        {
+            _log.Verbose($"requests come through {_session.Transport}");
+        }
+        else if (_session.UringRefusal is string reason)
+        {
+            RequestTransports.Refuse(_invocation.Transport == RequestTransport.Uring, _log, reason);
+        }
+    }
+
     private int Stop()
     {
         bool isSignal = _signals.Received.WaitOne(0);
@@ -97,15 +190,15 @@ internal sealed class Daemon
         // From here on a signal (another one, or the first) shortens the wait.
         using CancellationTokenRegistration impatience = _signals.Token.Register(
             () => _ = Task.Delay(s_closeTimeAfterSignal).ContinueWith(
-                _ => _pool.Abort(new NbdException($"{_pool.Endpoint}: given up at exit", Errno.ECANCELED)),
+                _ => _pools.Abort("given up at exit"),
                 TaskScheduler.Default));
         Errno flushed = isSignal
-            ? _pool.Close(s_closeTimeAfterSignal, s_closeTimeAfterSignal)
-            : _pool.Close(s_flushTime, s_closeTime);
+            ? _pools.Close(s_closeTimeAfterSignal, s_closeTimeAfterSignal)
+            : _pools.Close(s_flushTime, s_closeTime);
         if (flushed != Errno.None)
         {
             _log.Write(
-                $"{_pool.Endpoint}: flush at exit: {LinuxException.Describe(flushed)}; "
+                $"{_invocation.Endpoint}: flush at exit: {LinuxException.Describe(flushed)}; "
                 + "what was written last may not be on stable storage");
         }
 
@@ -130,10 +223,10 @@ internal sealed class Daemon
             if (failed > 0)
             {
                 _log.Write(
-                    $"{_pool.Endpoint}: the server did not answer {failed} requests in time; they fail with EIO");
+                    $"{_invocation.Endpoint}: the server did not answer {failed} requests in time; they fail with EIO");
             }
 
-            _pool.Abort(new NbdException($"{_pool.Endpoint}: given up at exit", Errno.ECANCELED));
+            _pools.Abort("given up at exit");
             _ = unmount.Join(s_closeTimeAfterSignal);
         }
     }
@@ -160,73 +253,32 @@ internal sealed class Daemon
     private void WriteStatistics() => _log.Write(
         $"statistics: requests={_session.RequestsServed} allocated_bytes={GC.GetTotalAllocatedBytes()} "
         + $"in_flight={_session.InFlight} request_objects={_session.RequestsAllocated} "
-        + $"connections={_pool.ConnectionCount} commands_in_flight={_pool.InFlight}");
-
-    private static NbdConnectionPool? Connect(Invocation invocation, StopSignals signals)
-    {
-        try
-        {
-            return NbdConnectionPool.Connect(
-                invocation.Endpoint, invocation.ExportName, invocation.Client, signals.Token);
-        }
-        catch (OperationCanceledException)
-        {
-            return null;
-        }
-        catch (NbdException exception) when (exception.Errno == Errno.ETIMEDOUT)
-        {
-            throw new NbdException(
-                $"{exception.Message} (--connect-timeout is {invocation.Client.ConnectTimeout.TotalSeconds} s)",
-                exception.Errno,
-                exception);
-        }
-    }
+        + $"connections={_pools.ConnectionCount} commands_in_flight={_pools.InFlight} "
+        + $"transport={(_session.IsUring ? "uring" : "device")} "
+        + $"reads_answered_ahead={_file?.ReadsAnsweredAhead ?? 0} read_ahead_bytes={_blocks?.TouchedBytes ?? 0}");
 
     private static string Describe(NbdConnectionPool pool) =>
         $"{pool.Endpoint}: export '{pool.Export.Name}', {pool.Export.SizeBytes} bytes, {pool.Export.Flags}, "
         + $"block sizes {pool.Export.MinimumBlockBytes}/{pool.Export.PreferredBlockBytes}/"
         + $"{pool.Export.MaximumPayloadBytes}, {pool.ConnectionCount} connections";
 
-    private static ExportFileOptions FileOptions(Invocation invocation, NbdConnectionPool pool, MountTarget target)
-    {
-        FuseOptions fuse = invocation.Fuse;
-        return new ExportFileOptions
-        {
-            FileName = target.FileName,
-            ReadOnly = invocation.ReadOnly || fuse.ReadOnly || pool.Export.IsReadOnly,
-            UserId = fuse.UserId ?? LibC.geteuid(),
-            GroupId = fuse.GroupId ?? LibC.getegid(),
-            Umask = fuse.Umask ?? (fuse.AllowOther ? ProcessUmask() : 0),
-            KeepCache = fuse.KernelCache || pool.IsCaptive,
-            DirectIo = fuse.DirectIo,
-            AttrTimeout = fuse.AttrTimeout,
-            EntryTimeout = fuse.EntryTimeout,
-        };
-    }
-
-    private static uint ProcessUmask()
-    {
-        mode_t umask = LibC.umask(default);
-        _ = LibC.umask(umask);
-        return (uint)umask;
-    }
-
     private static FuseMountOptions MountOptions(
-        Invocation invocation, NbdConnectionPool pool, ExportFileOptions options) => new()
+        Invocation invocation, string source, bool isReadOnly) => new()
         {
-            Source = invocation.Fuse.Source ?? pool.Endpoint.FormatUri(pool.Export.Name),
+            Source = invocation.Fuse.Source ?? source,
             Subtype = invocation.Fuse.Subtype,
-            ReadOnly = options.ReadOnly,
+            ReadOnly = isReadOnly,
             AllowOther = invocation.Fuse.AllowOther,
             AutoUnmount = invocation.Fuse.AutoUnmount,
             MaxReadBytes = invocation.Fuse.MaxReadBytes,
             Flags = invocation.Fuse.MountFlags,
         };
 
-    private static FuseSessionOptions SessionOptions(Invocation invocation, Log log) => new()
+    private static FuseSessionOptions SessionOptions(Invocation invocation, RingSet? rings, Log log) => new()
     {
         Workers = invocation.SingleThreaded ? 1 : invocation.Fuse.Workers,
         CloneDevice = invocation.Fuse.CloneDevice,
+        Rings = rings,
         Trace = invocation.Debug || invocation.Fuse.Debug ? log.Write : null,
         Warn = log.Write,
     };

@@ -1,3 +1,5 @@
+using Tmds.Linux;
+
 namespace NbdFuse;
 
 /// <summary>How the export looks as a file. Immutable.</summary>
@@ -24,4 +26,33 @@ internal sealed record ExportFileOptions
     internal TimeSpan AttrTimeout { get; init; } = FuseOptions.DefaultCacheTimeout;
 
     internal TimeSpan EntryTimeout { get; init; } = FuseOptions.DefaultCacheTimeout;
+
+    /// <summary>What a command line asks for.</summary>
+    /// <param name="invocation">The command line.</param>
+    /// <param name="fileName">Name in the root directory, if any.</param>
+    /// <param name="isReadOnly">Nothing may be written.</param>
+    /// <param name="keepCache">Nobody else writes to the export.</param>
+    internal static ExportFileOptions From(Invocation invocation, string? fileName, bool isReadOnly, bool keepCache)
+    {
+        FuseOptions fuse = invocation.Fuse;
+        return new ExportFileOptions
+        {
+            FileName = fileName,
+            ReadOnly = isReadOnly,
+            UserId = fuse.UserId ?? LibC.geteuid(),
+            GroupId = fuse.GroupId ?? LibC.getegid(),
+            Umask = fuse.Umask ?? (fuse.AllowOther ? ProcessUmask() : 0),
+            KeepCache = fuse.KernelCache || keepCache,
+            DirectIo = fuse.DirectIo || invocation.Partitions,
+            AttrTimeout = fuse.AttrTimeout,
+            EntryTimeout = fuse.EntryTimeout,
+        };
+    }
+
+    private static uint ProcessUmask()
+    {
+        mode_t umask = LibC.umask(default);
+        _ = LibC.umask(umask);
+        return (uint)umask;
+    }
 }

@@ -13,6 +13,8 @@ internal sealed unsafe class ExportOperation : NbdCompletion
     private readonly FuseRequest _request;
     private Kind _kind;
     private uint _length;
+    private RangeChange? _change;
+    private ReadAhead? _changing;
 
     private ExportOperation(FuseRequest request)
     {
@@ -41,29 +43,49 @@ internal sealed unsafe class ExportOperation : NbdCompletion
         return operation;
     }
 
-    /// <inheritdoc/>
-    protected override void OnCompleted(Errno outcome, byte* data) =>
-        Reply(_request, _kind, outcome, data, _length);
-
-    /// <summary>Answers a request with the outcome of its command or commands.</summary>
-    internal static void Reply(FuseRequest request, Kind kind, Errno outcome, byte* data, uint length)
+    /// <summary>
+    /// Notes that the request is going to change a range, until it is answered. Before its first command is sent.
+    /// </summary>
+    internal void Changes(ReadAhead readAhead, ulong offset, ulong length)
     {
+        // Left over if the request was given up by an exception before a command was sent.
+        EndChange();
+        _change ??= new RangeChange();
+        _changing = readAhead;
+        readAhead.BeginChange(_change, offset, length);
+    }
+
+    /// <summary>Answers the request with the outcome of its command or commands.</summary>
+    /// <param name="outcome">The first error, or none.</param>
+    /// <param name="data">What was read, as <see cref="FuseRequest.ReplyData"/> wants it.</param>
+    internal void Complete(Errno outcome, byte* data)
+    {
+        EndChange();
         if (outcome != Errno.None)
         {
-            request.ReplyError(FileErrno.From(outcome));
+            _request.ReplyError(FileErrno.From(outcome));
         }
-        else if (kind == Kind.Read)
+        else if (_kind == Kind.Read)
         {
-            request.ReplyData(data, length);
+            _request.ReplyData(data, _length);
         }
-        else if (kind == Kind.Write)
+        else if (_kind == Kind.Write)
         {
-            request.ReplyWritten(length);
+            _request.ReplyWritten(_length);
         }
         else
         {
-            request.ReplyEmpty();
+            _request.ReplyEmpty();
         }
+    }
+
+    /// <inheritdoc/>
+    protected override void OnCompleted(Errno outcome, byte* data) => Complete(outcome, data);
+
+    private void EndChange()
+    {
+        _changing?.EndChange(_change!);
+        _changing = null;
     }
 
     private static ExportOperation Attach(FuseRequest request)

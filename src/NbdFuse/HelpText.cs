@@ -11,8 +11,10 @@ internal static class HelpText
 
             nbdfuse [-C N|--connections N] [--connect-timeout SECONDS] [-d]
                     [--export NAME] [-o FUSE-OPTION]
-                    [-P FILE|--pidfile FILE|--pid-file FILE]
-                    [-r|--readonly|--read-only] [-s] [-v|--verbose]
+                    [--partitions] [-P FILE|--pidfile FILE|--pid-file FILE]
+                    [--readahead SIZE|off]
+                    [-r|--readonly|--read-only] [-s] [--transport auto|device|uring]
+                    [-v|--verbose]
                     MOUNTPOINT[/FILENAME] URI
 
         Other sources:
@@ -23,8 +25,17 @@ internal static class HelpText
             nbdfuse MOUNTPOINT[/FILENAME] --fd N
             nbdfuse MOUNTPOINT[/FILENAME] --tcp HOST PORT
             nbdfuse MOUNTPOINT[/FILENAME] --unix SOCKET
+            nbdfuse MOUNTPOINT[/FILENAME] --vsock CID PORT
 
             With these, --export NAME says which export; a URI has it in its path.
+            Also with these, for TLS (nbds:// and tls-... in a URI):
+                    [--tls off|on|require] [--tls-certificates DIR]
+                    [--tls-psk-file FILE] [--tls-username NAME]
+                    [--tls-hostname NAME] [--tls-verify-peer|--no-tls-verify-peer]
+
+        Every export of a server, each as a file:
+
+            nbdfuse --all DIRECTORY URI
 
         To unmount:
 

@@ -5,6 +5,8 @@ namespace NbdFuse;
 /// <summary>What the command line asks for.</summary>
 internal sealed record Invocation
 {
+    internal const long DefaultReadAheadBytes = 32 << 20;
+
     /// <summary>MOUNTPOINT[/FILENAME] as it was typed.</summary>
     internal required string Mountpoint { get; init; }
 
@@ -16,9 +18,20 @@ internal sealed record Invocation
 
     internal required FuseOptions Fuse { get; init; }
 
+    /// <summary>Every export of the server is a file.</summary>
+    internal bool All { get; init; }
+
+    /// <summary>The disk's partitions are files, too.</summary>
+    internal bool Partitions { get; init; }
+
+    internal RequestTransport Transport { get; init; }
+
     internal string? PidFile { get; init; }
 
     internal bool ReadOnly { get; init; }
+
+    /// <summary>Most that is read ahead of one reader, in bytes; twice as much in all. 0: nothing.</summary>
+    internal long ReadAheadBytes { get; init; } = DefaultReadAheadBytes;
 
     internal bool SingleThreaded { get; init; }
 

@@ -3,7 +3,8 @@ using Nbd;
 namespace NbdFuse;
 
 /// <summary>Tells once what happened when several connections are lost for one reason. Thread-safe.</summary>
-internal sealed class LossReport(Log log)
+/// <param name="warn">Told.</param>
+internal sealed class LossReport(Action<string> warn)
 {
     // Guards _lastTold.
     private readonly Lock _gate = new();
@@ -21,6 +22,6 @@ internal sealed class LossReport(Log log)
             _lastTold = reason.Message;
         }
 
-        log.Write($"{reason.Message}; requests that need the connection fail with EIO");
+        warn($"{reason.Message}; requests that need the connection fail with EIO");
     }
 }

@@ -14,6 +14,7 @@ internal sealed record OptionForm(string[] Names, string? Value = null)
 /// </summary>
 internal static class OptionTable
 {
+    internal static readonly OptionForm AllExports = new(["--all"]);
     internal static readonly OptionForm Connections = new(["--connections", "-C"], "N");
     internal static readonly OptionForm ConnectTimeout = new(["--connect-timeout"], "SECONDS");
     internal static readonly OptionForm Debug = new(["-d"]);
@@ -22,17 +23,28 @@ internal static class OptionTable
     internal static readonly OptionForm FuseOption = new(["-o"], "FUSE-OPTION");
     internal static readonly OptionForm Help = new(["--help"]);
     internal static readonly OptionForm LongOptions = new(["--long-options"]);
+    internal static readonly OptionForm Partitions = new(["--partitions"]);
     internal static readonly OptionForm PidFile = new(["--pidfile", "--pid-file", "-P"], "FILE");
+    internal static readonly OptionForm ReadAhead = new(["--readahead"], "SIZE");
     internal static readonly OptionForm ReadOnly = new(["--readonly", "--read-only", "-r"]);
     internal static readonly OptionForm ShortOptions = new(["--short-options"]);
     internal static readonly OptionForm SingleThreaded = new(["-s"]);
+    internal static readonly OptionForm Tls = new(["--tls"], "off|on|require");
+    internal static readonly OptionForm TlsCertificates = new(["--tls-certificates"], "DIR");
+    internal static readonly OptionForm TlsHostName = new(["--tls-hostname"], "NAME");
+    internal static readonly OptionForm TlsPskFile = new(["--tls-psk-file"], "FILE");
+    internal static readonly OptionForm TlsUserName = new(["--tls-username"], "NAME");
+    internal static readonly OptionForm TlsVerifyPeer = new(["--tls-verify-peer"]);
+    internal static readonly OptionForm TlsVerifyNoPeer = new(["--no-tls-verify-peer"]);
+    internal static readonly OptionForm Transport = new(["--transport"], "auto|device|uring");
     internal static readonly OptionForm Verbose = new(["--verbose", "-v"]);
     internal static readonly OptionForm Version = new(["--version", "-V"]);
 
     internal static readonly OptionForm[] All =
     [
-        FuseHelp, Help, LongOptions, ShortOptions, Connections, ConnectTimeout, Export, PidFile, ReadOnly, Verbose,
-        Version, Debug, FuseOption, SingleThreaded,
+        FuseHelp, Help, LongOptions, ShortOptions, AllExports, Connections, ConnectTimeout, Export, Partitions,
+        PidFile, ReadAhead, ReadOnly, Tls, TlsCertificates, TlsHostName, TlsPskFile, TlsUserName, TlsVerifyPeer,
+        TlsVerifyNoPeer, Transport, Verbose, Version, Debug, FuseOption, SingleThreaded,
     ];
 
     /// <summary>What --long-options or --short-options prints, one a line, for completion scripts.</summary>

@@ -6,11 +6,10 @@ namespace NbdFuse;
 /// <summary>The part of the command line after the mountpoint: where the export is.</summary>
 internal static class SourceArguments
 {
-    /// <summary>The endpoint, and the export's name where the source has a place for it.</summary>
+    /// <summary>The endpoint, and what only a URI has a place for: the export's name and TLS; null without one.</summary>
     /// <param name="arguments">All words after the mountpoint.</param>
     /// <param name="warn">Told about what is odd but harmless.</param>
-    internal static (NbdEndpoint Endpoint, string? ExportName) Parse(
-        IReadOnlyList<string> arguments, Action<string> warn)
+    internal static (NbdEndpoint Endpoint, NbdUri? Uri) Parse(IReadOnlyList<string> arguments, Action<string> warn)
     {
         if (arguments.Count == 0)
         {
@@ -29,16 +28,20 @@ internal static class SourceArguments
                 return (new NbdEndpoint.Command(Command(mode, rest)), null);
             case "--fd":
                 Expect(mode, "N", rest, 1);
-                return (new NbdEndpoint.Fd(Number(mode, rest[0], 0, int.MaxValue)), null);
+                return (new NbdEndpoint.Fd((int)Number(mode, rest[0], 0, int.MaxValue)), null);
             case "--tcp":
                 Expect(mode, "HOST PORT", rest, 2);
-                return (new NbdEndpoint.Tcp(rest[0], Number(mode + " PORT", rest[1], 1, 65535)), null);
+                return (new NbdEndpoint.Tcp(rest[0], (int)Number(mode + " PORT", rest[1], 1, 65535)), null);
             case "--unix":
                 Expect(mode, "SOCKET", rest, 1);
                 return (new NbdEndpoint.Unix(rest[0]), null);
             case "--vsock":
                 Expect(mode, "CID PORT", rest, 2);
-                throw new UsageException("--vsock is not supported yet");
+                return (
+                    new NbdEndpoint.Vsock(
+                        (uint)Number(mode + " CID", rest[0], 0, uint.MaxValue),
+                        (uint)Number(mode + " PORT", rest[1], 1, uint.MaxValue)),
+                    null);
             case "--uri":
                 Expect(mode, "URI", rest, 1);
                 return Uri(rest[0], warn);
@@ -54,7 +57,7 @@ internal static class SourceArguments
         return Uri(mode, warn);
     }
 
-    private static (NbdEndpoint Endpoint, string? ExportName) Uri(string text, Action<string> warn)
+    private static (NbdEndpoint Endpoint, NbdUri Uri) Uri(string text, Action<string> warn)
     {
         if (!NbdUri.TryParse(text, out NbdUri? uri, out string? error))
         {
@@ -66,7 +69,7 @@ internal static class SourceArguments
             warn(warning);
         }
 
-        return (uri.Endpoint, uri.ExportName);
+        return (uri.Endpoint, uri);
     }
 
     private static List<string> Bracketed(List<string> words)
@@ -95,8 +98,8 @@ internal static class SourceArguments
         }
     }
 
-    private static int Number(string name, string text, int minimum, int maximum) =>
-        int.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out int number)
+    private static long Number(string name, string text, long minimum, long maximum) =>
+        long.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out long number)
         && number >= minimum && number <= maximum
             ? number
             : throw new UsageException(

@@ -52,6 +52,44 @@ public static class NbdOptionRequest
         return HeaderBytes + length;
     }
 
+    /// <summary>Length of what <see cref="EncodeMetaContext"/> writes, in bytes.</summary>
+    public static int MetaContextBytes(ReadOnlySpan<byte> name, IReadOnlyList<byte[]> queries)
+    {
+        int length = HeaderBytes + sizeof(uint) + name.Length + sizeof(uint);
+        for (int i = 0; i < queries.Count; i++)
+        {
+            length += sizeof(uint) + queries[i].Length;
+        }
+
+        return length;
+    }
+
+    /// <summary>Writes LIST_META_CONTEXT or SET_META_CONTEXT: the export's name, then the queries.</summary>
+    /// <param name="destination">Exactly <see cref="MetaContextBytes"/> bytes.</param>
+    /// <param name="option">Which of the two.</param>
+    /// <param name="name">The export's name, UTF-8.</param>
+    /// <param name="queries">Queries, UTF-8, such as "base:allocation".</param>
+    public static void EncodeMetaContext(
+        Span<byte> destination, NbdOption option, ReadOnlySpan<byte> name, IReadOnlyList<byte[]> queries)
+    {
+        EncodeHeader(destination, option, (uint)(destination.Length - HeaderBytes));
+        Span<byte> data = destination[HeaderBytes..];
+        AddText(ref data, name);
+        BinaryPrimitives.WriteUInt32BigEndian(data, (uint)queries.Count);
+        data = data[sizeof(uint)..];
+        for (int i = 0; i < queries.Count; i++)
+        {
+            AddText(ref data, queries[i]);
+        }
+    }
+
+    private static void AddText(ref Span<byte> data, ReadOnlySpan<byte> text)
+    {
+        BinaryPrimitives.WriteUInt32BigEndian(data, (uint)text.Length);
+        text.CopyTo(data[sizeof(uint)..]);
+        data = data[(sizeof(uint) + text.Length)..];
+    }
+
     private static void EncodeHeader(Span<byte> destination, NbdOption option, uint length)
     {
         BinaryPrimitives.WriteUInt64BigEndian(destination, NbdMagic.Option);

@@ -58,7 +58,7 @@ public enum NbdChunkType : ushort
 /// <param name="Type">What the payload holds; may be a value that the enumeration lacks.</param>
 /// <param name="Cookie">The cookie of the request.</param>
 /// <param name="Length">Length of the payload in bytes.</param>
-public readonly record struct NbdChunkHeader(bool IsDone, NbdChunkType Type, ulong Cookie, uint Length)
+public readonly record struct NbdChunkHeader(bool IsDone, NbdChunkType Type, ulong Cookie, ulong Length)
 {
     /// <summary>Size on the wire, in bytes.</summary>
     public const int SizeBytes = 20;
@@ -79,7 +79,7 @@ public readonly record struct NbdChunkHeader(bool IsDone, NbdChunkType Type, ulo
     {
         destination = destination[..SizeBytes];
         EncodeStart(destination, NbdMagic.StructuredReply);
-        BinaryPrimitives.WriteUInt32BigEndian(destination[16..], Length);
+        BinaryPrimitives.WriteUInt32BigEndian(destination[16..], (uint)Length);
     }
 
     /// <summary>
@@ -95,11 +95,23 @@ public readonly record struct NbdChunkHeader(bool IsDone, NbdChunkType Type, ulo
     }
 
     /// <summary>Reads a header whose magic was already checked.</summary>
-    public static NbdChunkHeader Decode(ReadOnlySpan<byte> source) => new(
+    public static NbdChunkHeader Decode(ReadOnlySpan<byte> source) =>
+        DecodeStart(source, BinaryPrimitives.ReadUInt32BigEndian(source[16..]));
+
+    /// <summary>Reads a header of the extended form whose magic was already checked.</summary>
+    /// <param name="source">At least <see cref="ExtendedSizeBytes"/> bytes.</param>
+    /// <param name="offset">Must be the request's.</param>
+    public static NbdChunkHeader DecodeExtended(ReadOnlySpan<byte> source, out ulong offset)
+    {
+        offset = BinaryPrimitives.ReadUInt64BigEndian(source[16..]);
+        return DecodeStart(source, BinaryPrimitives.ReadUInt64BigEndian(source[24..]));
+    }
+
+    private static NbdChunkHeader DecodeStart(ReadOnlySpan<byte> source, ulong length) => new(
         (BinaryPrimitives.ReadUInt16BigEndian(source[4..]) & DoneFlag) != 0,
         (NbdChunkType)BinaryPrimitives.ReadUInt16BigEndian(source[6..]),
         BinaryPrimitives.ReadUInt64BigEndian(source[8..]),
-        BinaryPrimitives.ReadUInt32BigEndian(source[16..]));
+        length);
 
     private void EncodeStart(Span<byte> destination, uint magic)
     {

@@ -14,9 +14,6 @@ namespace Nbd.Protocol;
 public readonly record struct NbdRequestHeader(
     NbdCommandType Type, NbdCommandFlags Flags, ulong Cookie, ulong Offset, ulong Length)
 {
-    /// <summary>Size of the extended form on the wire, in bytes.</summary>
-    public const int ExtendedSizeBytes = 32;
-
     /// <summary>Reads a compact request.</summary>
     /// <returns>Whether the magic number is right.</returns>
     public static bool TryDecode(ReadOnlySpan<byte> source, out NbdRequestHeader header)
@@ -30,7 +27,7 @@ public readonly record struct NbdRequestHeader(
     /// <returns>Whether the magic number is right.</returns>
     public static bool TryDecodeExtended(ReadOnlySpan<byte> source, out NbdRequestHeader header)
     {
-        source = source[..ExtendedSizeBytes];
+        source = source[..NbdRequest.ExtendedSizeBytes];
         header = Decode(source, BinaryPrimitives.ReadUInt64BigEndian(source[24..]));
         return BinaryPrimitives.ReadUInt32BigEndian(source) == NbdMagic.ExtendedRequest;
     }

@@ -114,7 +114,7 @@ internal sealed unsafe class ReplyWriter(ReplyStyle style)
 
         bool isExtended = style == ReplyStyle.Extended;
         int headBytes = isExtended ? 2 * sizeof(uint) : sizeof(uint);
-        int extentBytes = isExtended ? 2 * sizeof(ulong) : 2 * sizeof(uint);
+        int extentBytes = isExtended ? NbdBlockDescriptor.ExtendedSizeBytes : NbdBlockDescriptor.SizeBytes;
         int bytes = extents.Count * extentBytes;
         Span<byte> head = AddChunk(
             request,
@@ -132,15 +132,14 @@ internal sealed unsafe class ReplyWriter(ReplyStyle style)
         for (int i = 0; i < extents.Count; i++)
         {
             (long length, NbdExtentFlags flags) = extents[i];
+            NbdBlockDescriptor descriptor = new((ulong)length, (uint)flags);
             if (isExtended)
             {
-                BinaryPrimitives.WriteUInt64BigEndian(wire, (ulong)length);
-                BinaryPrimitives.WriteUInt64BigEndian(wire[sizeof(ulong)..], (uint)flags);
+                descriptor.EncodeExtended(wire);
             }
             else
             {
-                BinaryPrimitives.WriteUInt32BigEndian(wire, (uint)length);
-                BinaryPrimitives.WriteUInt32BigEndian(wire[sizeof(uint)..], (uint)flags);
+                descriptor.Encode(wire);
             }
 
             wire = wire[extentBytes..];

@@ -76,7 +76,7 @@ internal sealed unsafe partial class RequestLoop : IDisposable
     /// <exception cref="LostClientException">It broke the protocol.</exception>
     public bool Run()
     {
-        int headerBytes = _isExtended ? NbdRequestHeader.ExtendedSizeBytes : NbdRequest.SizeBytes;
+        int headerBytes = _isExtended ? NbdRequest.ExtendedSizeBytes : NbdRequest.SizeBytes;
         while (true)
         {
             if (!TryFill(headerBytes))
@@ -217,7 +217,7 @@ internal sealed unsafe partial class RequestLoop : IDisposable
     private bool TryReceivePayload(ServerRequest request, int length, out Errno error)
     {
         error = Errno.None;
-        _input.LookAheadBytes = length >= BigPayloadBytes ? NbdRequestHeader.ExtendedSizeBytes : InputBuffer.MaximumBytes;
+        _input.LookAheadBytes = length >= BigPayloadBytes ? NbdRequest.ExtendedSizeBytes : InputBuffer.MaximumBytes;
         if (_input.Available < length)
         {
             Flush();

@@ -58,8 +58,8 @@ public abstract class IntegrationTest : IDisposable
 
     private protected NbdServer QemuNbd(params string[] arguments) => Started(NbdServer.QemuNbd(Folder, arguments));
 
-    private protected NbdServer ReferenceServer(string exportName, string image, string more = "") =>
-        Started(NbdServer.Reference(Folder, exportName, image, more));
+    private protected NbdServer ReferenceServer(string exportName, string image, string more = "", string general = "") =>
+        Started(NbdServer.Reference(Folder, exportName, image, more, general));
 
     /// <summary>A program that may hang, in its own process.</summary>
     private protected BackgroundProcess Background(string program, params string[] arguments)

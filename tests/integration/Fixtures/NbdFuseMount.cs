@@ -13,6 +13,9 @@ internal sealed record MountRequest
     public required string[] Source { get; init; }
 
     public bool AsOrdinaryUser { get; init; }
+
+    /// <summary>When the test is taken for hung, and nbdfuse killed.</summary>
+    public TimeSpan Limit { get; init; } = TimeSpan.FromSeconds(100);
 }
 
 /// <summary>A running nbdfuse and the file that it shows.</summary>
@@ -20,14 +23,14 @@ internal sealed class NbdFuseMount : IDisposable
 {
     private readonly Timer _watchdog;
 
-    private NbdFuseMount(BackgroundProcess process, string mountPath, string file, string pidFile)
+    private NbdFuseMount(BackgroundProcess process, string mountPath, string file, string pidFile, TimeSpan limit)
     {
         Process = process;
         MountPath = mountPath;
         File = file;
         PidFile = pidFile;
         // The end of the daemon ends every request, so a test that hangs in the mount's file fails instead.
-        _watchdog = new(_ => process.Signal(LibC.SIGKILL), null, TimeSpan.FromSeconds(100), Timeout.InfiniteTimeSpan);
+        _watchdog = new(_ => process.Signal(LibC.SIGKILL), null, limit, Timeout.InfiniteTimeSpan);
     }
 
     public BackgroundProcess Process { get; }
@@ -53,7 +56,7 @@ internal sealed class NbdFuseMount : IDisposable
         string mountPoint = directory.FileAt(request.MountPoint);
         BackgroundProcess process = Launch(
             directory, request.AsOrdinaryUser, ["-P", pidFile, .. request.Options, mountPoint, .. request.Source]);
-        NbdFuseMount mount = new(process, mountPath, file, pidFile);
+        NbdFuseMount mount = new(process, mountPath, file, pidFile, request.Limit);
         Wait.Until(
             () => process.HasExited || (System.IO.File.Exists(pidFile) && new FileInfo(pidFile).Length > 0),
             $"nbdfuse is ready: {process}",

@@ -72,13 +72,13 @@ internal sealed class NbdServer : IDisposable
     }
 
     /// <summary>nbd-server (the reference implementation) with one export, a raw file.</summary>
-    public static NbdServer Reference(TestDirectory directory, string exportName, string image, string more = "")
+    public static NbdServer Reference(TestDirectory directory, string exportName, string image, string more = "", string general = "")
     {
         int port = FreePort();
         string configuration = directory.FileAt("nbd-server.conf");
         File.WriteAllText(
             configuration,
-            $"[generic]\nport = {port}\nlistenaddr = 127.0.0.1\nallowlist = true\n[{exportName}]\nexportname = {image}\n{more}\n");
+            $"[generic]\nport = {port}\nlistenaddr = 127.0.0.1\nallowlist = true\n{general}\n[{exportName}]\nexportname = {image}\n{more}\n");
         // It forks into the background, and once more for each client.
         BackgroundProcess process = BackgroundProcess.Start(
             "nbd-server", ["-C", configuration, "-p", directory.FileAt("nbd-server.pid")], directory.Path);

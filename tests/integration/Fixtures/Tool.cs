@@ -5,10 +5,15 @@ namespace IntegrationTests.Fixtures;
 /// <summary>Runs programs to their end, with a limit, so that a hang is a failure and not a stuck test run.</summary>
 internal static class Tool
 {
+    private static readonly TimeSpan s_limit = TimeSpan.FromSeconds(60);
+
     /// <summary>Runs a program that must succeed; returns what it wrote.</summary>
-    public static string Run(string program, params string[] arguments)
+    public static string Run(string program, params string[] arguments) => Run(s_limit, program, arguments);
+
+    /// <summary>The same with another limit.</summary>
+    public static string Run(TimeSpan limit, string program, params string[] arguments)
     {
-        (int exitCode, string output) = Try(program, arguments);
+        (int exitCode, string output) = Try(limit, program, arguments);
         return exitCode == 0
             ? output
             : throw new InvalidOperationException(
@@ -16,10 +21,14 @@ internal static class Tool
     }
 
     /// <summary>Runs a program; returns its exit status and what it wrote.</summary>
-    public static (int ExitCode, string Output) Try(string program, params string[] arguments)
+    public static (int ExitCode, string Output) Try(string program, params string[] arguments) =>
+        Try(s_limit, program, arguments);
+
+    /// <summary>The same with another limit.</summary>
+    public static (int ExitCode, string Output) Try(TimeSpan limit, string program, params string[] arguments)
     {
         using BackgroundProcess process = BackgroundProcess.Start(program, arguments);
-        process.WaitForExit(TimeSpan.FromSeconds(60));
+        process.WaitForExit(limit);
         return (process.ExitCode, process.Log);
     }
 

@@ -1,10 +1,10 @@
-using Tmds.Linux;
-
 namespace IntegrationTests.NbdServeTests;
 
 /// <summary>The programs in examples/, each run as its reader would, against libnbd's tools.</summary>
 public sealed class ExamplesTests : IntegrationTest
 {
+    private ExampleServer? _example;
+
     [Fact]
     public void A_complete_server_is_read_and_written()
     {
@@ -51,32 +51,11 @@ public sealed class ExamplesTests : IntegrationTest
     public void Each_is_shorter_than_25_lines(string name) =>
         Assert.InRange(File.ReadAllLines(Path.Combine(Repository.Root, "examples", name)).Length, 1, 24);
 
-    private string Socket => Folder.FileAt("example.sock");
-
     private string Start(string name, string export = "")
     {
-        string socket = Socket;
-        BackgroundProcess process = Background(
-            "dotnet", "run", Path.Combine(Repository.Root, "examples", name), "--", "--unix", socket);
-        // It is compiled first.
-        Wait.Until(
-            () => File.Exists(socket) || process.HasExited, $"the example is ready: {process}", TimeSpan.FromMinutes(3));
-        Assert.False(process.HasExited, process.ToString());
-        return $"nbd+unix:///{export}?socket={socket}";
+        _example = new(Background, name, Folder.FileAt("example.sock"));
+        return _example.UriOf(export);
     }
 
-    /// <summary>The example itself gets the signal: "dotnet run" would kill it when it gets one.</summary>
-    private void Stop()
-    {
-        foreach ((int id, string commandLine) in ProcessTable.Mentioning(Socket))
-        {
-            if (!commandLine.Contains("dotnet run", StringComparison.Ordinal))
-            {
-                _ = LibC.kill(id, LibC.SIGTERM);
-            }
-        }
-
-        Wait.Until(() => ProcessTable.Mentioning(Socket).Count == 0, "the example has ended");
-        Assert.False(File.Exists(Socket), "the socket is still there");
-    }
+    private void Stop() => _example!.Stop();
 }

@@ -2,6 +2,7 @@ using System.Collections.Concurrent;
 using System.Globalization;
 using Fuse;
 using Linux;
+using Tmds.Linux;
 
 namespace UnitTests.FuseTests;
 
@@ -27,6 +28,18 @@ internal sealed unsafe class FakeChannel : FuseChannel
     internal override Errno Send(byte* frame, uint length)
     {
         Replies.Enqueue(new ReadOnlySpan<byte>(frame, (int)length).ToArray());
+        return Result;
+    }
+
+    internal override Errno Send(iovec* parts, int count)
+    {
+        List<byte> reply = [];
+        for (int i = 0; i < count; i++)
+        {
+            reply.AddRange(new ReadOnlySpan<byte>(parts[i].iov_base, (int)parts[i].iov_len));
+        }
+
+        Replies.Enqueue([.. reply]);
         return Result;
     }
 }

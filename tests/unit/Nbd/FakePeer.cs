@@ -1,6 +1,9 @@
 using System.Buffers.Binary;
 using System.Diagnostics;
+using System.Net.Security;
 using System.Net.Sockets;
+using System.Security.Authentication;
+using System.Security.Cryptography.X509Certificates;
 using Tmds.Linux;
 
 namespace UnitTests.Nbd;
@@ -9,6 +12,12 @@ namespace UnitTests.Nbd;
 internal sealed record FakeRequest(int Flags, int Type, ulong Cookie, ulong Offset, uint Length)
 {
     internal byte[] Payload { get; init; } = [];
+
+    /// <summary>Whether it came, and has to be answered, with extended headers.</summary>
+    internal bool IsExtended { get; init; }
+
+    /// <summary>All 64 bits of the length.</summary>
+    internal ulong LongLength { get; init; }
 }
 
 /// <summary>The server's end of one connection, as scripts see it. Closed when its script ends.</summary>
@@ -19,6 +28,7 @@ internal sealed class FakePeer : IDisposable
     // The socket keeps the time limits: a receive or send that waits longer throws.
     private readonly Socket _socket;
     private readonly List<string> _transcript = [];
+    private SslStream? _tls;
 
     internal FakePeer(Socket socket)
     {
@@ -56,11 +66,20 @@ internal sealed class FakePeer : IDisposable
     internal void Send(byte[] bytes)
     {
         Note("server", bytes);
+        if (_tls is not null)
+        {
+            _tls.Write(bytes);
+            return;
+        }
+
         for (int sent = 0; sent < bytes.Length;)
         {
             sent += _socket.Send(bytes.AsSpan(sent));
         }
     }
+
+    /// <summary>Sends past TLS.</summary>
+    internal void SendPlain(string hex) => _socket.Send(Convert.FromHexString(hex));
 
     /// <summary>Sends, says that no more comes, and reads until the client leaves.</summary>
     internal void SendAndShutDown(byte[] bytes)
@@ -145,20 +164,31 @@ internal sealed class FakePeer : IDisposable
         return bytes;
     }
 
+    /// <summary>Whether extended headers were agreed on.</summary>
+    internal bool IsExtended { get; set; }
+
     /// <summary>Receives a command, with its data if it is a WRITE.</summary>
     internal FakeRequest ReceiveRequest()
     {
-        byte[] wire = Receive(28);
+        byte[] wire = Receive(IsExtended ? 32 : 28);
         Assert.True(
-            BinaryPrimitives.ReadUInt32BigEndian(wire) == 0x25609513,
+            BinaryPrimitives.ReadUInt32BigEndian(wire) == (IsExtended ? 0x21e41c71 : 0x25609513),
             $"not a request: {Convert.ToHexStringLower(wire)}\n{Transcript}");
+        ulong length = IsExtended
+            ? BinaryPrimitives.ReadUInt64BigEndian(wire.AsSpan(24))
+            : BinaryPrimitives.ReadUInt32BigEndian(wire.AsSpan(24));
         FakeRequest request = new(
             BinaryPrimitives.ReadUInt16BigEndian(wire.AsSpan(4)),
             BinaryPrimitives.ReadUInt16BigEndian(wire.AsSpan(6)),
             BinaryPrimitives.ReadUInt64BigEndian(wire.AsSpan(8)),
             BinaryPrimitives.ReadUInt64BigEndian(wire.AsSpan(16)),
-            BinaryPrimitives.ReadUInt32BigEndian(wire.AsSpan(24)));
-        return request.Type == 1 ? request with { Payload = Receive((int)request.Length) } : request;
+            (uint)length)
+        {
+            IsExtended = IsExtended,
+            LongLength = length,
+        };
+        bool hasPayload = IsExtended ? (request.Flags & 32) != 0 : request.Type == 1;
+        return hasPayload ? request with { Payload = Receive((int)request.Length) } : request;
     }
 
     /// <summary>DISC, then the end.</summary>
@@ -174,17 +204,96 @@ internal sealed class FakePeer : IDisposable
         int flags = 0x0c6d,
         bool structured = true,
         string exportName = "",
-        string extraInfos = "")
+        string extraInfos = "",
+        X509Certificate2? certificate = null)
     {
         Send(Frame.Newstyle());
         Expect(Frame.U32(3));
+        if (certificate is not null)
+        {
+            StartTls(certificate);
+        }
+
         Expect(Frame.Option(Frame.StructuredReply));
         Send(Frame.OptionReply(Frame.StructuredReply, structured ? Frame.Ack : 0x80000001));
         Expect(Frame.GoFor(exportName));
         Send(Frame.ExportInfo(size, flags) + extraInfos + Frame.OptionReply(Frame.Go, Frame.Ack));
     }
 
-    public void Dispose() => _socket.Dispose();
+    /// <summary>
+    /// A whole handshake of a client that asks for meta contexts; the server has those that are named here, with the
+    /// ids 1, 2 and so on.
+    /// </summary>
+    internal void HandshakeWithContexts(
+        bool extended,
+        string[] contexts,
+        ulong size = 1024 * 1024,
+        string[]? asked = null,
+        string extraInfos = "",
+        int flags = 0x0c6d)
+    {
+        Send(Frame.Newstyle());
+        Expect(Frame.U32(3));
+        Expect(Frame.Option(Frame.ExtendedHeaders));
+        Send(Frame.OptionReply(Frame.ExtendedHeaders, extended ? Frame.Ack : 0x80000001));
+        if (!extended)
+        {
+            Expect(Frame.Option(Frame.StructuredReply));
+            Send(Frame.OptionReply(Frame.StructuredReply, Frame.Ack));
+        }
+
+        Expect(Frame.MetaContextFor(Frame.SetMetaContext, "", asked ?? contexts));
+        uint id = 0;
+        foreach (string context in contexts)
+        {
+            Send(Frame.MetaContextReply(Frame.SetMetaContext, ++id, context));
+        }
+
+        Send(Frame.OptionReply(Frame.SetMetaContext, Frame.Ack));
+        Expect(Frame.GoFor(""));
+        Send(Frame.ExportInfo(size, flags) + extraInfos + Frame.OptionReply(Frame.Go, Frame.Ack));
+        IsExtended = extended;
+    }
+
+    /// <summary>Agrees to TLS and does its handshake; from then on all bytes go through it.</summary>
+    /// <param name="certificate">The server's.</param>
+    /// <param name="client">Told the client's certificate, which is asked for if this is not null.</param>
+    internal void StartTls(X509Certificate2 certificate, Action<X509Certificate?>? client = null)
+    {
+        Expect(Frame.Option(Frame.StartTls));
+        Send(Frame.OptionReply(Frame.StartTls, Frame.Ack));
+        SslStream tls = new(new NetworkStream(_socket));
+        tls.AuthenticateAsServer(new SslServerAuthenticationOptions
+        {
+            ServerCertificate = certificate,
+            ClientCertificateRequired = client is not null,
+            // It is the test that looks at it.
+            RemoteCertificateValidationCallback = (_, shown, _, _) => client is not null || shown is null,
+        });
+        client?.Invoke(tls.RemoteCertificate);
+        _tls = tls;
+    }
+
+    /// <summary>As <see cref="StartTls"/>, but the client must break the handshake off.</summary>
+    internal void FailTls(X509Certificate2 certificate)
+    {
+        Exception? failure = Record.Exception(() =>
+        {
+            StartTls(certificate);
+            Drain();
+        });
+        Assert.True(failure is IOException or AuthenticationException, $"the client did not refuse: {failure}");
+    }
+
+    /// <summary>Says that nothing more comes, as TLS does (close_notify).</summary>
+    internal void EndTls() => _tls!.ShutdownAsync().WaitAsync(FakeNbdServer.TimeLimit).GetAwaiter().GetResult();
+
+    public void Dispose()
+    {
+        // SslStream says no goodbye when it is disposed.
+        _tls?.Dispose();
+        _socket.Dispose();
+    }
 
     private string Transcript => string.Join('\n', _transcript.TakeLast(40));
 
@@ -192,7 +301,7 @@ internal sealed class FakePeer : IDisposable
     {
         try
         {
-            return _socket.Receive(buffer);
+            return _tls?.Read(buffer) ?? _socket.Receive(buffer);
         }
         catch (SocketException e) when (e.SocketErrorCode == SocketError.ConnectionReset)
         {

@@ -16,12 +16,18 @@ internal static class Frame
     internal const uint Ack = 1;
     internal const uint Server = 2;
     internal const uint Info = 3;
+    internal const uint MetaContext = 4;
 
     internal const uint ExportName = 1;
     internal const uint Abort = 2;
     internal const uint List = 3;
+    internal const uint StartTls = 5;
+    internal const uint InfoOption = 6;
     internal const uint Go = 7;
     internal const uint StructuredReply = 8;
+    internal const uint ListMetaContext = 9;
+    internal const uint SetMetaContext = 10;
+    internal const uint ExtendedHeaders = 11;
 
     internal static string U16(int value) => ((ushort)value).ToString("x4");
 
@@ -81,4 +87,34 @@ internal static class Frame
 
     internal static string ErrorChunk(bool done, ulong cookie, uint error, string text = "") =>
         Chunk(done, 0x8001, cookie, U32(error) + U16(text.Length) + Text(text));
+
+    internal static string LengthAndText(string text) => U32((uint)Text(text).Length / 2) + Text(text);
+
+    /// <summary>INFO that asks for everything.</summary>
+    internal static string InfoFor(string exportName) =>
+        Option(InfoOption, LengthAndText(exportName) + U16(3) + U16(1) + U16(2) + U16(3));
+
+    /// <summary>LIST_META_CONTEXT or SET_META_CONTEXT.</summary>
+    internal static string MetaContextFor(uint option, string exportName, params string[] queries) => Option(
+        option,
+        LengthAndText(exportName) + U32((uint)queries.Length) + string.Concat(queries.Select(LengthAndText)));
+
+    internal static string MetaContextReply(uint option, uint id, string name) =>
+        OptionReply(option, MetaContext, U32(id) + Text(name));
+
+    /// <summary>A chunk with the payload, in one of the two styles.</summary>
+    internal static string AnyChunk(FakeRequest request, bool done, int type, string payload = "") => request.IsExtended
+        ? ExtendedHeader(done, type, request.Cookie, request.Offset, (ulong)payload.Length / 2) + payload
+        : Chunk(done, type, request.Cookie, payload);
+
+    internal static string ExtendedHeader(bool done, int type, ulong cookie, ulong offset, ulong length) =>
+        "6e8a278c" + U16(done ? 1 : 0) + U16(type) + U64(cookie) + U64(offset) + U64(length);
+
+    /// <summary>The answer to a BLOCK_STATUS for one context.</summary>
+    internal static string Status(
+        FakeRequest request, bool done, uint id, params (ulong Length, ulong Flags)[] extents) => request.IsExtended
+        ? AnyChunk(request, done, 6, U32(id) + U32((uint)extents.Length)
+            + string.Concat(extents.Select(e => U64(e.Length) + U64(e.Flags))))
+        : AnyChunk(request, done, 5, U32(id)
+            + string.Concat(extents.Select(e => U32((uint)e.Length) + U32((uint)e.Flags))));
 }

@@ -16,11 +16,10 @@ public sealed class HandshakeRefusalTests
         { 0x80000002, "fake: the server's policy forbids export 'x' (the server says: no?way)", Errno.EACCES },
         { 0x80000003, "invalid", Errno.EINVAL },
         { 0x80000004, "platform", Errno.EOPNOTSUPP },
-        { 0x80000005, "requires TLS for export 'x', which is not supported yet", Errno.EOPNOTSUPP },
+        { 0x80000005, "requires TLS for export 'x' (the server says: no?way); connect with TLS", Errno.EOPNOTSUPP },
         { 0x80000007, "fake: the server is shutting down", Errno.ESHUTDOWN },
         { 0x80000008, "block sizes", Errno.EPROTO },
         { 0x80000009, "too long", Errno.ENAMETOOLONG },
-        { 0x8000000a, "extended headers, which are not supported yet", Errno.EOPNOTSUPP },
         { 0x80001234, "unknown error 0x80001234", Errno.EIO },
     };
 

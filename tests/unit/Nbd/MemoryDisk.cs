@@ -1,4 +1,5 @@
 using System.Collections.Concurrent;
+using System.Security.Cryptography.X509Certificates;
 
 namespace UnitTests.Nbd;
 
@@ -12,11 +13,13 @@ internal sealed class MemoryDisk(int size, int flags = MemoryDisk.AllFlags)
 
     internal string ExtraInfos { get; init; } = "";
 
+    internal X509Certificate2? Certificate { get; init; }
+
     internal IReadOnlyList<FakeRequest> Commands => [.. _commands];
 
     internal void Serve(FakePeer peer)
     {
-        peer.Handshake((ulong)size, flags, extraInfos: ExtraInfos);
+        peer.Handshake((ulong)size, flags, extraInfos: ExtraInfos, certificate: Certificate);
         while (true)
         {
             FakeRequest request = peer.ReceiveRequest();

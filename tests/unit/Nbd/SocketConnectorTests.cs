@@ -121,6 +121,30 @@ public sealed class SocketConnectorTests : IDisposable
     }
 
     [Fact]
+    public void A_vsock_address_is_encoded_as_the_kernel_expects_it()
+    {
+        // struct sockaddr_vm of linux/vm_sockets.h: family 40, port 10809 and context 2 in the machine's byte order.
+        byte[] expected = BitConverter.IsLittleEndian
+            ? [40, 0, 0, 0, 0x39, 0x2a, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0]
+            : [0, 40, 0, 0, 0, 0, 0x2a, 0x39, 0, 0, 0, 2, 0, 0, 0, 0];
+
+        Assert.Equal(expected, SocketConnector.EncodeVsock(new NbdEndpoint.Vsock(NbdEndpoint.Vsock.Host)));
+    }
+
+    [Fact]
+    public void A_virtual_machine_that_is_not_there_is_reported()
+    {
+        // What comes back depends on the transports that the kernel has.
+        NbdException exception = Refuse(new NbdEndpoint.Vsock(0x7ffffff0, 65000));
+
+        Assert.StartsWith("connect to vsock:2147483632:65000: ", exception.Message);
+        Errno[] possible =
+            [Errno.ENODEV, Errno.EAFNOSUPPORT, Errno.ECONNRESET, Errno.ENETUNREACH, Errno.ETIMEDOUT];
+        Assert.Contains(exception.Errno, possible);
+        Assert.Matches("no vsock transport|machine with this CID", exception.Message);
+    }
+
+    [Fact]
     public void An_unknown_host_is_reported()
     {
         NbdException exception = Refuse(new NbdEndpoint.Tcp("no-such-host.invalid"));

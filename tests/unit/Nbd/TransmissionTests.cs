@@ -121,6 +121,45 @@ public sealed unsafe class TransmissionTests
         Assert.All(second.Data[101..], value => Assert.Equal(0, value));
     }
 
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void Data_is_received_at_the_destination_of_its_read(bool structured)
+    {
+        using FakeNbdServer server = new(peer =>
+        {
+            peer.Handshake(structured: structured);
+            if (structured)
+            {
+                FakeRequest request = peer.ReceiveRequest();
+                peer.Send(Data(request, 0, 1000, true));
+                request = peer.ReceiveRequest();
+                peer.Send(Data(request, 400, 600, false) + Data(request, 0, 400, true));
+                request = peer.ReceiveRequest();
+                peer.Send(Frame.HoleChunk(true, request.Cookie, request.Offset, request.Length));
+            }
+            else
+            {
+                FakeRequest request = peer.ReceiveRequest();
+                peer.Send(Frame.SimpleReply(0, request.Cookie) + Frame.Bytes(Pattern(request.Offset, request.Length)));
+            }
+
+            peer.Drain();
+        });
+        using NbdConnectionPool pool = Connect(server);
+        byte[] memory = GC.AllocateArray<byte>(1002, pinned: true);
+        for (int i = 0; i < (structured ? 3 : 1); i++)
+        {
+            memory.AsSpan().Fill(0xaa);
+            RecordedDestination read = new();
+            Assert.Equal(Errno.None, pool.Read(77, Address(memory) + 1, 1000, NbdCommandFlags.None, read));
+
+            Assert.Equal((nint)Address(memory) + 1, read.Data);
+            Assert.Equal(i == 2 ? new byte[1000] : Pattern(77, 1000), memory[1..1001]);
+            Assert.Equal((0xaa, 0xaa), (memory[0], memory[1001]));
+        }
+    }
+
     [Fact]
     public void Replies_may_be_split_at_every_byte()
     {
@@ -344,5 +383,15 @@ public sealed unsafe class TransmissionTests
         RecordedCompletion completion = new();
         Assert.Equal(Errno.None, submit(completion));
         Assert.Equal(outcome, completion.Outcome);
+    }
+
+    private sealed class RecordedDestination : NbdCompletion
+    {
+        private readonly TaskCompletionSource<nint> _data = new();
+
+        internal nint Data => _data.Task.WaitAsync(FakeNbdServer.TimeLimit).GetAwaiter().GetResult();
+
+        protected internal override void OnCompleted(Errno outcome, byte* data) =>
+            _data.SetResult(outcome == Errno.None ? (nint)data : 0);
     }
 }

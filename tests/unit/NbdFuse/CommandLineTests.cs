@@ -26,6 +26,30 @@ public sealed class CommandLineTests
         Assert.Equal("dir", invocation.Mountpoint);
     }
 
+    [Theory]
+    [InlineData(null, 32 << 20)]
+    [InlineData("--readahead=off", 0)]
+    [InlineData("--readahead=0", 0)]
+    [InlineData("--readahead=256K", 256 << 10)]
+    [InlineData("--reada=8M", 8 << 20)]
+    [InlineData("--readahead=512M", 512 << 20)]
+    public void So_much_is_read_ahead(string? option, long bytes)
+    {
+        string[] options = option is null ? [] : [option];
+
+        Assert.Equal(bytes, Parse([.. options, "dir", "nbd://localhost"]).ReadAheadBytes);
+    }
+
+    [Theory]
+    [InlineData("--readahead=on")]
+    [InlineData("--readahead=")]
+    [InlineData("--readahead=-1")]
+    [InlineData("--readahead=4K")]
+    [InlineData("--readahead=1G")]
+    [InlineData("--readahead=16E")]
+    public void Other_sizes_of_read_ahead_are_refused(string option) =>
+        Assert.Contains("--readahead", Refused(option, "dir", "nbd://localhost"));
+
     [Fact]
     public void Nothing_after_the_mountpoint_is_taken_for_an_option()
     {
@@ -53,6 +77,37 @@ public sealed class CommandLineTests
 
         Assert.Equal("-disk", invocation.ExportName);
         Assert.Equal(new NbdEndpoint.Unix("/run/sock"), invocation.Endpoint);
+    }
+
+    [Fact]
+    public void A_virtual_machine_is_named_by_context_and_port()
+    {
+        Assert.Equal(new NbdEndpoint.Vsock(2, 4294967295), Parse("dir", "--vsock", "2", "4294967295").Endpoint);
+    }
+
+    [Fact]
+    public void TLS_is_required_as_soon_as_one_of_its_options_is_there()
+    {
+        NbdTlsOptions required = new() { Policy = NbdTlsPolicy.Require };
+
+        Assert.Equal(new NbdTlsOptions(), Parse("dir", "--unix", "s").Client.Tls);
+        Assert.Equal(new NbdTlsOptions(), Parse("--tls", "off", "dir", "--unix", "s").Client.Tls);
+        Assert.Equal(required, Parse("--tls=require", "dir", "--unix", "s").Client.Tls);
+        Assert.Equal(required, Parse("--tls-verify-peer", "dir", "--unix", "s").Client.Tls);
+        Assert.Equal(
+            new NbdTlsOptions
+            {
+                Policy = NbdTlsPolicy.Allow,
+                CertificateDirectory = "d",
+                PskFile = "f",
+                UserName = "u",
+                HostName = "h",
+                VerifyPeer = false,
+            },
+            Parse(
+                "--tls=on", "--tls-certificates=d", "--tls-psk-file", "f", "--tls-username", "u", "--tls-hostname", "h",
+                "--no-tls-verify-peer", "dir", "--unix", "s").Client.Tls);
+        Assert.Equal(required with { PskFile = "f" }, Parse("dir", "nbds://h/?tls-psk-file=f").Client.Tls);
     }
 
     [Fact]
@@ -86,7 +141,13 @@ public sealed class CommandLineTests
     [InlineData("as the last word, ']'", "dir", "[", "nbdkit", "memory")]
     [InlineData("as the last word, ']'", "dir", "[", "]")]
     [InlineData("followed by a command", "dir", "--command")]
-    [InlineData("not supported yet", "dir", "--vsock", "2", "10809")]
+    [InlineData("must be followed by CID PORT", "dir", "--vsock", "2")]
+    [InlineData("--vsock CID must be a number from 0 to 4294967295, not 'x'", "dir", "--vsock", "x", "10809")]
+    [InlineData("--vsock PORT must be a number from 1 to 4294967295, not '0'", "dir", "--vsock", "2", "0")]
+    [InlineData("--tls must be off, on or require, not 'yes'", "--tls", "yes", "dir", "--unix", "s")]
+    [InlineData("--tls-psk-file has no effect with --tls=off", "--tls=off", "--tls-psk-file=f", "dir", "--unix", "s")]
+    [InlineData("contradict each other", "--tls-verify-peer", "--no-tls-verify-peer", "dir", "--unix", "s")]
+    [InlineData("--tls-hostname is for sources without a URI: write nbds", "--tls-hostname", "h", "dir", "nbds://h")]
     [InlineData("unexpected word 'more'", "dir", "nbd://h", "more")]
     [InlineData("--export is for sources without a URI", "--export", "x", "dir", "nbd://h/y")]
     [InlineData("unknown FUSE option '-o zzz'", "-o", "zzz", "dir", "nbd://h")]

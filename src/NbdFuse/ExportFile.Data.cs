@@ -9,12 +9,11 @@ namespace NbdFuse;
 /// READ, WRITE and FSYNC. Each is one NBD command where it fits into one; then nothing here allocates, and the
 /// reply goes out from <see cref="ExportOperation"/> on the receive thread.
 /// </content>
-internal sealed unsafe partial class ExportFileSystem
+internal sealed unsafe partial class ExportFile
 {
     private int _unalignedWarnings;
 
-    /// <inheritdoc/>
-    protected override void Read(FuseRequest request, ulong handle, ulong offset, uint size)
+    internal void Read(FuseRequest request, ulong offset, uint size)
     {
         if (offset >= _size || size == 0)
         {
@@ -23,6 +22,14 @@ internal sealed unsafe partial class ExportFileSystem
         }
 
         uint length = (uint)Math.Min(size, _size - offset);
+        if (_readAhead is null || !_readAhead.TryRead(request, offset, length))
+        {
+            ReadPlainly(request, offset, length);
+        }
+    }
+
+    private void ReadPlainly(FuseRequest request, ulong offset, uint length)
+    {
         if (!IsAligned(offset, length))
         {
             ReplyUnaligned(request, offset, length);
@@ -30,8 +37,7 @@ internal sealed unsafe partial class ExportFileSystem
         else if (length <= _maximumRead)
         {
             ExportOperation operation = ExportOperation.For(request, ExportOperation.Kind.Read, length);
-            Errno error = _pool.Read(offset, length, NbdCommandFlags.None, operation);
-            ReplyUnlessAccepted(request, error);
+            CompleteUnlessAccepted(operation, _pool.Read(offset, length, NbdCommandFlags.None, operation));
         }
         else
         {
@@ -40,9 +46,7 @@ internal sealed unsafe partial class ExportFileSystem
         }
     }
 
-    /// <inheritdoc/>
-    protected override void Write(
-        FuseRequest request, ulong handle, ulong offset, byte* payload, uint length, uint openFlags)
+    internal void Write(FuseRequest request, ulong offset, byte* payload, uint length, uint openFlags)
     {
         if (_options.ReadOnly)
         {
@@ -63,7 +67,8 @@ internal sealed unsafe partial class ExportFileSystem
             return;
         }
 
-        _file.TouchModified();
+        _attributes.TouchModified();
+        BeginChange(request, offset, length);
 
         // Of a file that the kernel caches it asks for durability with an FSYNC of its own.
         bool mustBeDurable = _options.DirectIo && (openFlags & LibC.O_DSYNC) != 0;
@@ -71,7 +76,7 @@ internal sealed unsafe partial class ExportFileSystem
         {
             NbdCommandFlags flags = mustBeDurable ? NbdCommandFlags.ForceUnitAccess : NbdCommandFlags.None;
             ExportOperation operation = ExportOperation.For(request, ExportOperation.Kind.Write, length);
-            ReplyUnlessAccepted(request, _pool.Write(offset, payload, length, flags, operation));
+            CompleteUnlessAccepted(operation, _pool.Write(offset, payload, length, flags, operation));
         }
         else
         {
@@ -83,8 +88,7 @@ internal sealed unsafe partial class ExportFileSystem
         }
     }
 
-    /// <inheritdoc/>
-    protected override void Fsync(FuseRequest request, ulong handle, bool dataOnly)
+    internal void Fsync(FuseRequest request)
     {
         if (_options.ReadOnly || !_pool.Export.CanFlush)
         {
@@ -93,14 +97,27 @@ internal sealed unsafe partial class ExportFileSystem
         }
 
         // The kernel has seen the replies to all WRITEs that this covers (proto.md, "Ordering").
-        ReplyUnlessAccepted(request, _pool.Flush(ExportOperation.For(request, ExportOperation.Kind.Empty, 0)));
+        ExportOperation operation = ExportOperation.For(request, ExportOperation.Kind.Empty, 0);
+        CompleteUnlessAccepted(operation, _pool.Flush(operation));
     }
 
-    private static void ReplyUnlessAccepted(FuseRequest request, Errno error)
+    private static void CompleteUnlessAccepted(ExportOperation operation, Errno error)
     {
         if (error != Errno.None)
         {
-            request.ReplyError(FileErrno.From(error));
+            operation.Complete(error, null);
+        }
+    }
+
+    /// <summary>
+    /// Says that a request is going to change a range: before its first command, once it is sure that its answer comes
+    /// from an <see cref="ExportOperation"/>.
+    /// </summary>
+    private void BeginChange(FuseRequest request, ulong offset, ulong length)
+    {
+        if (_readAhead is not null)
+        {
+            ExportOperation.For(request, ExportOperation.Kind.Empty, 0).Changes(_readAhead, offset, length);
         }
     }
 

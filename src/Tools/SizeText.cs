@@ -1,6 +1,6 @@
 using System.Globalization;
 
-namespace NbdServe;
+namespace Tools;
 
 /// <summary>Sizes as people write them: a number and perhaps a letter, each a step of 1024.</summary>
 internal static class SizeText

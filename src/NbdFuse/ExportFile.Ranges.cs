@@ -8,14 +8,13 @@ namespace NbdFuse;
 /// FALLOCATE. fallocate(2) promises zeroes for a punched and for a zeroed range alike, so both are WRITE_ZEROES;
 /// TRIM promises nothing about the content.
 /// </content>
-internal sealed unsafe partial class ExportFileSystem
+internal sealed unsafe partial class ExportFile
 {
     private const uint KeepSize = 0x01;
     private const uint PunchHole = 0x02;
     private const uint ZeroRange = 0x10;
 
-    /// <inheritdoc/>
-    protected override void Fallocate(FuseRequest request, ulong handle, uint mode, ulong offset, ulong length)
+    internal void Fallocate(FuseRequest request, uint mode, ulong offset, ulong length)
     {
         bool keepsSize = (mode & KeepSize) != 0;
         bool isPunch = mode == (PunchHole | KeepSize);
@@ -43,7 +42,8 @@ internal sealed unsafe partial class ExportFileSystem
         }
         else
         {
-            _file.TouchModified();
+            _attributes.TouchModified();
+            BeginChange(request, offset, length);
             NbdCommandFlags flags = isPunch ? NbdCommandFlags.None : NbdCommandFlags.NoHole;
             CommandSeries.Start(request, ExportOperation.Kind.Empty, 0, _series.Zero(request, offset, length, flags));
         }

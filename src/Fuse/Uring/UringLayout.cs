@@ -1,0 +1,60 @@
+namespace Fuse;
+
+/// <summary>
+/// How many entries the kernel's queues get, and which ring serves which queue: queue q is served by ring q mod R.
+/// There is one queue for each processor that the machine can ever have, and all of them must be served. Immutable.
+/// </summary>
+internal sealed class UringLayout
+{
+    // All entries together may take so much memory if all are used for the largest requests at once.
+    private const long LargestMemoryBytes = 512L << 20;
+    private const int LargestDepth = 256;
+    private const int SmallestDepth = 4;
+    private const int SmallestBackground = 64;
+
+    private readonly int[] _depths;
+
+    /// <param name="rings">Number of rings, at least 1.</param>
+    /// <param name="payloadBytes">Most data of an entry.</param>
+    /// <param name="possible">Number of processors that the machine can ever have.</param>
+    /// <param name="online">Those that run; the others get a queue of one entry, for when they do.</param>
+    internal UringLayout(int rings, int payloadBytes, int possible, IReadOnlyList<int> online)
+    {
+        Rings = rings;
+        Depth = (int)Math.Clamp(
+            LargestMemoryBytes / payloadBytes / Math.Max(online.Count, 1), SmallestDepth, LargestDepth);
+        _depths = new int[possible];
+        Array.Fill(_depths, 1);
+        foreach (int processor in online.Where(processor => processor < possible))
+        {
+            _depths[processor] = Depth;
+        }
+    }
+
+    /// <summary>Number of rings.</summary>
+    internal int Rings { get; }
+
+    /// <summary>Number of queues.</summary>
+    internal int Queues => _depths.Length;
+
+    /// <summary>Entries of the queue of a processor that runs.</summary>
+    internal int Depth { get; }
+
+    /// <summary>
+    /// Most background requests: fewer than a queue has entries, so that a server that hangs leaves some for what is
+    /// answered from memory.
+    /// </summary>
+    internal int Background => Math.Max(SmallestBackground, Depth * 3 / 4);
+
+    /// <summary>Entries of a queue.</summary>
+    internal int DepthOf(int queue) => _depths[queue];
+
+    /// <summary>The queues that a ring serves.</summary>
+    internal IEnumerable<int> QueuesOf(int ring)
+    {
+        for (int queue = ring; queue < _depths.Length; queue += Rings)
+        {
+            yield return queue;
+        }
+    }
+}

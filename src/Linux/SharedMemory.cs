@@ -1,0 +1,54 @@
+using Tmds.Linux;
+
+namespace Linux;
+
+/// <summary>
+/// Memory without a name that can be seen at several addresses. Its pages take memory only once they are touched.
+/// Thread-safe.
+/// </summary>
+public sealed unsafe class SharedMemory : IDisposable
+{
+    private readonly SafeFd _fd;
+
+    /// <summary>Reserves memory.</summary>
+    /// <param name="name">Shown in /proc/PID/maps.</param>
+    /// <param name="lengthBytes">More than is ever used costs nothing.</param>
+    /// <exception cref="LinuxException">memfd_create(2) or ftruncate(2) failed.</exception>
+    public SharedMemory(string name, long lengthBytes)
+    {
+        fixed (byte* bytes = NativeStrings.Terminated(name))
+        {
+            int fd = LibC.memfd_create(bytes, LibC.MFD_CLOEXEC);
+            _fd = fd < 0 ? throw LinuxException.FromLastError("memfd_create") : new SafeFd(fd);
+        }
+
+        if (LibC.ftruncate(_fd.Fd, lengthBytes) < 0)
+        {
+            LinuxException exception = LinuxException.FromLastError($"reserve {lengthBytes} bytes of shared memory");
+            _fd.Dispose();
+            throw exception;
+        }
+    }
+
+    /// <summary>Shows a part of the memory.</summary>
+    /// <param name="offset">A multiple of the page size.</param>
+    /// <param name="length">A multiple of the page size.</param>
+    /// <param name="address">Where to show it, in the place of what is there now; null for anywhere.</param>
+    /// <exception cref="LinuxException">mmap(2) failed (ENOMEM).</exception>
+    public byte* Map(long offset, int length, byte* address)
+    {
+        void* mapped = LibC.mmap(
+            address,
+            length,
+            LibC.PROT_READ | LibC.PROT_WRITE,
+            LibC.MAP_SHARED | LibC.MAP_NORESERVE | (address is null ? 0 : LibC.MAP_FIXED),
+            _fd.Fd,
+            offset);
+        return mapped != LibC.MAP_FAILED
+            ? (byte*)mapped
+            : throw LinuxException.FromLastError($"mmap of {length} bytes of shared memory");
+    }
+
+    /// <summary>What is mapped stays.</summary>
+    public void Dispose() => _fd.Dispose();
+}

@@ -1,0 +1,138 @@
+using System.Runtime.InteropServices;
+using Fuse;
+using Linux;
+using Nbd;
+using Tmds.Linux;
+
+namespace NbdFuse;
+
+/// <summary>
+/// One export as one file, wherever in the tree it stands. This part answers from memory whatever is not about data;
+/// the other parts map data to NBD commands. Each method that takes a request answers it, now or later.
+/// Thread-safe.
+/// </summary>
+internal sealed partial class ExportFile
+{
+    private readonly NbdConnectionPool _pool;
+    private readonly ExportFileOptions _options;
+    private readonly Action<string> _warn;
+    private readonly ulong _size;
+    private readonly uint _minimumBlock;
+    private readonly uint _maximumRead;
+    private readonly uint _maximumWrite;
+    private readonly CommandSeries _series;
+    private readonly FileAttributesInMemory _attributes;
+    private readonly ReadAhead? _readAhead;
+
+    /// <param name="pool">The export. Its completions may come until it is closed.</param>
+    /// <param name="options">How it looks.</param>
+    /// <param name="warn">Told what users should know, rarely.</param>
+    /// <param name="readAhead">Memory to read ahead into, perhaps shared with other exports; null: no read-ahead.</param>
+    internal ExportFile(
+        NbdConnectionPool pool, ExportFileOptions options, Action<string> warn, BlockMemory? readAhead = null)
+    {
+        _pool = pool;
+        _options = options;
+        _warn = warn;
+        _size = (ulong)pool.Export.SizeBytes;
+        _minimumBlock = (uint)pool.Export.MinimumBlockBytes;
+        _maximumRead = (uint)pool.MaximumReadBytes;
+        _maximumWrite = (uint)pool.Export.MaximumPayloadBytes;
+        _series = new CommandSeries(pool);
+        uint mode = (options.ReadOnly ? 0x124u : 0x1b6u) & ~options.Umask;
+        _attributes = new FileAttributesInMemory((uint)LibC.S_IFREG | mode, options.UserId, options.GroupId);
+        _readAhead = readAhead is null ? null : CreateReadAhead(readAhead);
+    }
+
+    /// <summary>Bytes.</summary>
+    internal ulong SizeBytes => _size;
+
+    /// <summary>The server's minimum block, in bytes.</summary>
+    internal uint MinimumBlockBytes => _minimumBlock;
+
+    internal void Open(FuseRequest request, uint flags)
+    {
+        Errno refused = RefuseOpen(flags);
+        if (refused != Errno.None)
+        {
+            request.ReplyError(refused);
+        }
+        else
+        {
+            if (!_options.KeepCache)
+            {
+                ForgetReadAhead();
+            }
+
+            request.ReplyOpen(0, OpenFlags());
+        }
+    }
+
+    /// <summary>None, or why it cannot be opened with these O_* flags.</summary>
+    internal Errno RefuseOpen(uint flags) =>
+        _options.ReadOnly && (flags & LibC.O_ACCMODE) != LibC.O_RDONLY ? Errno.EROFS : Errno.None;
+
+    /// <summary>Changes attributes.</summary>
+    /// <returns>None, or why not. The caller answers.</returns>
+    internal Errno TryChange(in FuseSetAttrIn attr)
+    {
+        Errno refused = attr.Valid.HasFlag(FuseSetAttrValid.Size) ? RefuseSize(attr, _size) : Errno.None;
+        if (refused == Errno.None)
+        {
+            _attributes.Change(attr);
+        }
+
+        return refused;
+    }
+
+    /// <summary>What stat(2) shows, but for the inode's number.</summary>
+    internal FuseAttr Attributes()
+    {
+        FuseAttr attr = new()
+        {
+            LinkCount = 1,
+            Size = _size,
+            Blocks = (_size + 511) / 512,
+            BlockSize = (uint)Math.Clamp(_pool.Export.PreferredBlockBytes, 4096, 1 << 20),
+        };
+        _attributes.CopyTo(ref attr);
+        return attr;
+    }
+
+    /// <summary>
+    /// A device keeps its size. O_TRUNC and truncate(2) to 0 look alike here and succeed without an effect, as
+    /// O_TRUNC does on a block device: dd and cp write to the file that way.
+    /// </summary>
+    internal Errno RefuseSize(in FuseSetAttrIn attr, ulong size)
+    {
+        bool isTruncatingOpen = attr.Size == 0 && !attr.Valid.HasFlag(FuseSetAttrValid.Handle);
+        return attr.Size == size || isTruncatingOpen ? Errno.None
+            : _options.ReadOnly ? Errno.EROFS
+            : attr.Size > size ? Errno.EFBIG
+            : Errno.EINVAL;
+    }
+
+    /// <summary>Reads for ourselves, not for the kernel: any range inside the file, of at most a few MiB.</summary>
+    internal async Task<Errno> ReadBytes(ulong offset, Memory<byte> destination)
+    {
+        ulong start = offset / _minimumBlock * _minimumBlock;
+        ulong end = Math.Min(_size, (offset + (ulong)destination.Length + _minimumBlock - 1) / _minimumBlock * _minimumBlock);
+        byte[] blocks = GC.AllocateUninitializedArray<byte>((int)(end - start), pinned: true);
+        Errno error = await _series
+            .Read(start, (uint)blocks.Length, Marshal.UnsafeAddrOfPinnedArrayElement(blocks, 0)).ConfigureAwait(false);
+        blocks.AsMemory((int)(offset - start), destination.Length).CopyTo(destination);
+        return error;
+    }
+
+    private FuseOpenFlags OpenFlags()
+    {
+        if (_options.DirectIo)
+        {
+            return FuseOpenFlags.DirectIo | FuseOpenFlags.ParallelDirectWrites;
+        }
+
+        // Without KeepCache the kernel drops cached pages at open, and waits, unkillably, for those that a READ
+        // is about to fill: so never while a command may be held up by the server.
+        return _options.KeepCache || _pool.InFlight > (_readAhead?.UnawaitedCommands ?? 0) ? FuseOpenFlags.KeepCache : FuseOpenFlags.None;
+    }
+}

@@ -1,0 +1,43 @@
+using Nbd.Protocol;
+
+namespace NbdFuse;
+
+/// <content>The file's read-ahead.</content>
+internal sealed unsafe partial class ExportFile
+{
+    /// <summary>READs that were answered from blocks so far.</summary>
+    internal long ReadsAnsweredAhead => _readAhead?.ReadsAnswered ?? 0;
+
+    /// <summary>
+    /// Another client may have changed the export, or a server may have forgotten what was not flushed: what was read
+    /// ahead is not used any more.
+    /// </summary>
+    internal void ForgetReadAhead() => _readAhead?.Forget();
+
+    private ReadAhead? CreateReadAhead(BlockMemory memory)
+    {
+        uint unit = Math.Max(4096, _minimumBlock);
+        uint largest = Math.Min(_maximumRead, BlockMemory.SlotBytes) & ~(unit - 1);
+        if (largest == 0)
+        {
+            return null;
+        }
+
+        ReadAheadLimits limits = new()
+        {
+            EndBytes = _size & ~((ulong)_minimumBlock - 1),
+            UnitBytes = unit,
+            SmallestBlockBytes = Math.Min(
+                largest, (uint)Math.Clamp(_pool.Export.PreferredBlockBytes, ReadAheadLimits.UsualSmallestBlock, largest)),
+            LargestBlockBytes = largest,
+            LargestWindowBytes = (uint)(memory.Slots * (long)BlockMemory.SlotBytes / 2),
+        };
+        return new ReadAhead(
+            limits,
+            memory,
+            (offset, destination, length, completion) =>
+                _pool.Read(offset, destination, length, NbdCommandFlags.None, completion),
+            ReadPlainly,
+            TimeProvider.System);
+    }
+}

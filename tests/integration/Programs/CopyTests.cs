@@ -1,0 +1,128 @@
+namespace IntegrationTests.Programs;
+
+/// <summary>Programs that copy disk images, in and out, with holes and without.</summary>
+public sealed class CopyTests : ProgramTest
+{
+    private const int SizeBytes = 16 << 20;
+
+    [Theory]
+    [MemberData(nameof(Servers))]
+    public void Cp_makes_a_sparse_copy_that_is_equal(string server)
+    {
+        DiskPair disks = Disks(server, SizeBytes, Patchwork(SizeBytes));
+
+        foreach (string sparse in new[] { "always", "auto", "never" })
+        {
+            string copy = Folder.FileAt($"copy-{sparse}");
+            Tool.Run("cp", $"--sparse={sparse}", disks.Disk, copy);
+            Tool.Run("cmp", disks.Local, copy);
+        }
+
+        disks.CheckEqualToTheEnd();
+    }
+
+    [Theory]
+    [MemberData(nameof(Servers))]
+    public void Cp_over_the_disk_writes_all_of_it(string server)
+    {
+        DiskPair disks = Disks(server, SizeBytes, Data.Random(SizeBytes, 7));
+        string source = Folder.FileAt("source");
+        File.WriteAllBytes(source, Patchwork(SizeBytes));
+
+        disks.Both(disk => Tool.Run("cp", "--sparse=never", source, disk));
+
+        disks.CheckEqualToTheEnd();
+    }
+
+    /// <summary>An archiver that trusts the number of blocks takes a file without any for empty.</summary>
+    [Theory]
+    [MemberData(nameof(Servers))]
+    public void Tar_keeps_a_disk_full_of_data(string server)
+    {
+        DiskPair disks = Disks(server, SizeBytes, Data.Random(SizeBytes, 3));
+        string archive = Folder.FileAt("disk.tar");
+        string restored = Folder.Folder("restored");
+
+        Tool.Run("tar", "-S", "-c", "-f", archive, "-C", System.IO.Path.GetDirectoryName(disks.Disk)!, "disk");
+        Tool.Run("tar", "-x", "-f", archive, "-C", restored);
+
+        Tool.Run("cmp", disks.Local, Path(restored, "disk"));
+        disks.CheckEqualToTheEnd();
+    }
+
+    [Theory]
+    [MemberData(nameof(Servers))]
+    public void Tar_keeps_a_disk_with_holes(string server)
+    {
+        DiskPair disks = Disks(server, SizeBytes, Patchwork(SizeBytes));
+        string archive = Folder.FileAt("disk.tar");
+        string restored = Folder.Folder("restored");
+
+        Tool.Run("tar", "-S", "-c", "-f", archive, "-C", System.IO.Path.GetDirectoryName(disks.Disk)!, "disk");
+        Tool.Run("tar", "-x", "-f", archive, "-C", restored);
+
+        Tool.Run("cmp", disks.Local, Path(restored, "disk"));
+    }
+
+    [Theory]
+    [MemberData(nameof(Servers))]
+    public void Rsync_updates_the_disk_in_place_and_makes_a_sparse_copy(string server)
+    {
+        byte[] content = Patchwork(SizeBytes);
+        DiskPair disks = Disks(server, SizeBytes, content);
+        string source = Folder.FileAt("source");
+        Data.Random(70_000, 5).CopyTo(content, 5_000_001);
+        content.AsSpan(9_000_000, 1_000_000).Clear();
+        File.WriteAllBytes(source, content);
+
+        disks.Both(disk => Tool.Run("rsync", "--inplace", "--no-whole-file", "--ignore-times", source, disk));
+        Tool.Run("rsync", "--sparse", disks.Disk, Folder.FileAt("copy"));
+
+        Tool.Run("cmp", source, disks.Disk);
+        Tool.Run("cmp", source, Folder.FileAt("copy"));
+        disks.CheckEqualToTheEnd();
+    }
+
+    [Theory]
+    [MemberData(nameof(Servers))]
+    public void Dd_writes_what_it_writes_to_a_local_file(string server)
+    {
+        DiskPair disks = Disks(server, SizeBytes, Data.Random(SizeBytes, 9));
+        string source = Folder.FileAt("source");
+        File.WriteAllBytes(source, Patchwork(3 << 20, 2));
+
+        disks.Both(disk => Tool.Run("dd", $"if={source}", $"of={disk}", "bs=1000", "seek=77", "conv=notrunc", "count=501"));
+        disks.Both(disk => Tool.Run("dd", $"if={source}", $"of={disk}", "bs=64K", "seek=100", "oflag=direct", "conv=notrunc"));
+        disks.Both(disk => Tool.Run("dd", $"if={source}", $"of={disk}", "bs=4K", "seek=1000", "count=50", "oflag=sync", "conv=notrunc"));
+        disks.Both(disk => Tool.Run("dd", $"if={source}", $"of={disk}", "bs=64K", "seek=20", "conv=notrunc,sparse,fsync"));
+        disks.Both(disk => Tool.Run("dd", "if=/dev/zero", $"of={disk}", "bs=1M", "seek=2", "count=2", "iflag=fullblock", "conv=notrunc,fdatasync"));
+
+        disks.CheckEqualToTheEnd();
+    }
+
+    /// <summary>Without conv=notrunc dd truncates: a file of fixed size keeps it, as a block device does.</summary>
+    [Fact]
+    public void Dd_without_notrunc_keeps_the_size()
+    {
+        DiskPair disks = Disks("nbdkit file", SizeBytes, Data.Random(SizeBytes, 9));
+        string source = Folder.FileAt("source");
+        File.WriteAllBytes(source, Data.Random(1 << 20, 4));
+
+        Tool.Run("dd", $"if={source}", $"of={disks.Disk}", "bs=64K");
+        Tool.Run("dd", $"if={source}", $"of={disks.Local}", "bs=64K", "conv=notrunc");
+
+        disks.CheckEqualToTheEnd();
+    }
+
+    [Fact]
+    public void Dd_stops_at_the_end_with_enospc()
+    {
+        DiskPair disks = Disks("nbdkit memory", SizeBytes + 1000);
+
+        (int exitCode, string output) = Tool.Try("dd", "if=/dev/urandom", $"of={disks.Disk}", "bs=64K", "conv=notrunc");
+
+        Assert.Equal(1, exitCode);
+        Assert.Contains("No space left on device", output);
+        Assert.Contains($"{SizeBytes + 1000} bytes", output);
+    }
+}

@@ -1,0 +1,178 @@
+using UnitTests.Nbd;
+
+namespace IntegrationTests;
+
+/// <summary>Encryption with servers of several makes, which use other TLS libraries.</summary>
+public sealed class TlsTests : IntegrationTest
+{
+    private const int SizeBytes = 3 << 20;
+
+    private string Pki => Folder.Folder("pki");
+
+    private string Keys
+    {
+        get
+        {
+            string file = Folder.FileAt("keys.psk");
+            if (!File.Exists(file))
+            {
+                Tool.Run("psktool", "-u", "alice", "-p", file);
+            }
+
+            return file;
+        }
+    }
+
+    [Fact]
+    public void An_nbdkit_with_certificates_is_read_and_written()
+    {
+        using TestCertificates certificates = new TestCertificates(Pki).WithServer("localhost");
+        string image = Image();
+        NbdServer server = NbdkitTcp("--tls=require", $"--tls-certificates={Pki}", "file", image);
+
+        NbdFuseMount mount = Mount($"nbds://localhost:{server.Port}/?tls-certificates={Pki}");
+
+        Assert.Equal($"nbds://localhost:{server.Port}/", SourceOf(mount));
+        WriteInTheMiddle(mount, image);
+        Assert.DoesNotContain("terminated", server.Process.Log);
+    }
+
+    [Fact]
+    public void An_nbdkit_that_asks_for_our_certificate_gets_it()
+    {
+        using TestCertificates certificates = new TestCertificates(Pki).WithServer("localhost");
+        NbdServer server = NbdkitTcp("--tls=require", "--tls-verify-peer", $"--tls-certificates={Pki}", "pattern", "64K");
+        string uri = $"nbds://localhost:{server.Port}/?tls-certificates={Pki}";
+
+        (int exitCode, string output) = RunNbdFuse(Folder.Folder("none"), uri);
+        Assert.Equal(1, exitCode);
+        Assert.Contains("does it want a client certificate", output);
+
+        certificates.WithClient("me");
+        Assert.Equal(Data.Pattern(0, 65536), File.ReadAllBytes(Mount(uri).File));
+    }
+
+    [Fact]
+    public void A_pre_shared_key_opens_an_nbdkit()
+    {
+        string image = Image();
+        NbdServer server = Nbdkit("--tls=require", $"--tls-psk={Keys}", "file", image);
+
+        NbdFuseMount mount = Mount($"nbds+unix://alice@/?socket={server.Socket}&tls-psk-file={Keys}");
+
+        Assert.Equal($"nbds+unix:///?socket={server.Socket}", SourceOf(mount));
+        WriteInTheMiddle(mount, image);
+    }
+
+    [Fact]
+    public void Options_do_for_a_socket_what_parameters_do_for_a_uri()
+    {
+        NbdServer server = Nbdkit("--tls=require", $"--tls-psk={Keys}", "pattern", "64K");
+
+        NbdFuseMount mount = Mount(new MountRequest
+        {
+            Options = ["--tls-psk-file", Keys, "--tls-username", "alice"],
+            Source = ["--unix", server.Socket],
+        });
+
+        Assert.Equal(Data.Pattern(0, 65536), File.ReadAllBytes(mount.File));
+    }
+
+    [Fact]
+    public void The_key_of_another_user_opens_nothing()
+    {
+        NbdServer server = Nbdkit("--tls=require", $"--tls-psk={Keys}", "pattern", "64K");
+        string other = Folder.FileAt("other.psk");
+        Tool.Run("psktool", "-u", "bob", "-p", other);
+
+        (int exitCode, string output) =
+            RunNbdFuse(Folder.Folder("mnt"), $"nbds+unix://bob@/?socket={server.Socket}&tls-psk-file={other}");
+
+        Assert.Equal(1, exitCode);
+        Assert.Contains("has it the user 'bob' with the same pre-shared key?", output);
+        Assert.DoesNotContain(File.ReadAllText(other).Trim().Split(':')[1], output);
+    }
+
+    [Theory]
+    [InlineData("x509")]
+    [InlineData("psk")]
+    public void A_qemu_server_is_read_and_written(string kind)
+    {
+        using TestCertificates certificates = new TestCertificates(Pki).WithServer("localhost");
+        File.Copy(Keys, Path.Combine(Pki, "keys.psk"));
+        string image = Image();
+        string credentials = $"tls-creds-{kind},id=tls0,endpoint=server,dir={Pki},verify-peer=off";
+        NbdServer server = QemuNbd("--object", credentials, "--tls-creds", "tls0", "-f", "raw", image);
+        string how = kind == "psk" ? $"tls-psk-file={Keys}&tls-username=alice" : $"tls-certificates={Pki}&tls-hostname=localhost";
+
+        WriteInTheMiddle(Mount($"nbds+unix:///?socket={server.Socket}&{how}"), image);
+    }
+
+    [Fact]
+    public void The_reference_server_is_read_and_written()
+    {
+        using TestCertificates certificates = new TestCertificates(Pki).WithServer("localhost").WithClient("me");
+        string image = Image();
+        // With cacertfile it wants a certificate of the client.
+        string files = $"force_tls = true\ncertfile = {Pki}/server-cert.pem\nkeyfile = {Pki}/server-key.pem\n"
+            + $"cacertfile = {Pki}/ca-cert.pem";
+        NbdServer server = ReferenceServer("disk", image, general: files);
+
+        WriteInTheMiddle(Mount($"nbds://localhost:{server.Port}/disk?tls-certificates={Pki}"), image);
+    }
+
+    [Fact]
+    public void Our_own_server_is_read_and_written()
+    {
+        using TestCertificates certificates = new TestCertificates(Pki).WithServer("localhost");
+        string image = Image();
+        NbdServer server = NbdServe("file", image, "--tls", "require", "--tls-certificates", Pki);
+
+        WriteInTheMiddle(Mount($"nbds+unix:///?socket={server.Socket}&tls-certificates={Pki}"), image);
+    }
+
+    [Fact]
+    public void Without_OpenSSL_one_line_says_what_is_missing()
+    {
+        string libraries = Folder.Folder("libraries");
+        File.WriteAllText(Path.Combine(libraries, "libssl.so.3"), "");
+        using BackgroundProcess nbdfuse = Background(
+            "env",
+            $"LD_LIBRARY_PATH={libraries}",
+            Repository.NbdFuse,
+            Folder.Folder("mnt"),
+            "nbds://localhost/?tls-verify-peer=0");
+
+        Assert.Equal(1, nbdfuse.WaitForExit());
+        Assert.Equal(
+            "nbdfuse: TLS needs OpenSSL 3 (libssl.so.3 and libcrypto.so.3), which cannot be loaded: install it\n",
+            nbdfuse.Log);
+    }
+
+    private static string SourceOf(NbdFuseMount mount) =>
+        Tool.Run("findmnt", "-n", "-o", "SOURCE", mount.MountPath).Trim();
+
+    private static void WriteInTheMiddle(NbdFuseMount mount, string image)
+    {
+        byte[] expected = File.ReadAllBytes(image);
+        Assert.Equal(expected, File.ReadAllBytes(mount.File));
+
+        byte[] data = Data.Random(1_300_000, seed: 2);
+        using (FileStream file = new(mount.File, FileMode.Open, FileAccess.ReadWrite))
+        {
+            file.Position = 1_000_001;
+            file.Write(data);
+        }
+
+        mount.Unmount();
+        data.CopyTo(expected, 1_000_001);
+        Assert.Equal(expected, File.ReadAllBytes(image));
+    }
+
+    private string Image()
+    {
+        string image = Folder.FileAt("image");
+        File.WriteAllBytes(image, Data.Random(SizeBytes));
+        return image;
+    }
+}

@@ -1,0 +1,380 @@
+using System.Collections.Concurrent;
+using global::Nbd;
+using global::Nbd.Protocol;
+using Linux;
+
+namespace UnitTests.Nbd;
+
+/// <summary>BLOCK_STATUS on the level of <see cref="NbdConnectionPool"/>, with compact and with extended headers.</summary>
+public sealed class BlockStatusTests
+{
+    private const string Allocation = "base:allocation";
+    private const string Bitmap = "qemu:dirty-bitmap:b";
+    private const ulong Offset = 8192;
+    private const ulong Length = 4096;
+
+    /// <summary>Answers to a BLOCK_STATUS (of Length at Offset, contexts 1 and 2) that end the connection.</summary>
+    private static readonly Dictionary<string, (Func<FakeRequest, string> Reply, string Message)> s_cases = new()
+    {
+        ["no chunk"] = (r => Frame.AnyChunk(r, true, 0), "for 0 of 2 meta contexts"),
+        ["one context of two"] = (r => Frame.Status(r, true, 1, (Length, 0)), "for 1 of 2 meta contexts"),
+        ["a context twice"] =
+            (r => Frame.Status(r, false, 1, (Length, 0)) + Frame.Status(r, true, 1, (Length, 0)), "twice"),
+        ["an unknown context"] = (r => Frame.Status(r, true, 3, (Length, 0)), "meta context id 3, which was not asked for"),
+        ["an extent of no bytes"] = (r => Frame.Status(r, true, 1, (0, 0)), "an extent of 0 bytes after 0 bytes"),
+        ["an extent of no bytes, later"] =
+            (r => Frame.Status(r, true, 1, (8, 0), (0, 1)), "an extent of 0 bytes after 8 bytes"),
+        ["an extent beyond the range"] =
+            (r => Frame.Status(r, true, 1, (Length, 0), (1, 1)), "an extent of 1 bytes after 4096 bytes"),
+        ["no descriptor"] = (r => Frame.Status(r, true, 1), "block status chunk of"),
+        ["half a descriptor"] =
+            (r => Frame.AnyChunk(
+                r, true, r.IsExtended ? 6 : 5, Frame.U32(1) + Frame.Zeroes(r.IsExtended ? 4 + 15 : 7)), "chunk of"),
+        ["a descriptor and a half"] =
+            (r => Frame.AnyChunk(
+                r, true, r.IsExtended ? 6 : 5, Frame.U32(1) + Frame.Zeroes(r.IsExtended ? 4 + 24 : 12)), "chunk of"),
+        ["less than a context id"] = (r => Frame.AnyChunk(r, true, r.IsExtended ? 6 : 5, "0000"), "chunk of 2 bytes"),
+        ["no payload"] = (r => Frame.AnyChunk(r, true, r.IsExtended ? 6 : 5), "chunk of 0 bytes"),
+        ["too many descriptors"] = (r => r.IsExtended
+            ? Frame.ExtendedHeader(true, 6, r.Cookie, r.Offset, 8 + (16 * 1048577))
+            : Frame.ChunkHeader(true, 5, r.Cookie, 4 + (8 * 1048577)), "block status chunk of"),
+        ["the style that was not agreed on"] = (r => r.IsExtended
+            ? Frame.AnyChunk(r, true, 5, Frame.U32(1) + Frame.U32(4096) + Frame.U32(0))
+            : Frame.AnyChunk(r, true, 6, Frame.U32(1) + Frame.U32(1) + Frame.U64(4096) + Frame.U64(0)),
+            "answered BlockStatus with a chunk of type"),
+        ["data"] = (r => Frame.AnyChunk(r, true, 1, Frame.U64(r.Offset) + "00"), "with a chunk of type 1"),
+        ["a hole"] = (r => Frame.AnyChunk(r, true, 2, Frame.U64(r.Offset) + Frame.U32(1)), "with a chunk of type 2"),
+        ["an unknown chunk"] = (r => Frame.AnyChunk(r, true, 7), "with a chunk of type 7"),
+    };
+
+    private static readonly Dictionary<string, (Func<FakeRequest, string> Reply, string Message)> s_extendedCases =
+        new()
+        {
+            ["a count that is too small"] =
+                (r => Frame.AnyChunk(r, true, 6, Frame.U32(1) + Frame.U32(0) + Frame.U64(1) + Frame.U64(0)), "claims 0"),
+            ["a count that is too large"] =
+                (r => Frame.AnyChunk(r, true, 6, Frame.U32(1) + Frame.U32(2) + Frame.U64(1) + Frame.U64(0)), "claims 2"),
+            ["a payload of 2^64-1 bytes"] =
+                (r => Frame.ExtendedHeader(true, 6, r.Cookie, r.Offset, ulong.MaxValue), "18446744073709551615 bytes"),
+            ["a payload of 2^32 + 24 bytes"] =
+                (r => Frame.ExtendedHeader(true, 6, r.Cookie, r.Offset, (1ul << 32) + 24), "4294967320 bytes"),
+            ["lengths that overflow"] =
+                (r => Frame.Status(r, true, 1, (1, 0), (ulong.MaxValue, 1)), "18446744073709551615 bytes after 1"),
+            ["another offset"] =
+                (r => Frame.ExtendedHeader(true, 0, r.Cookie, r.Offset + 1, 0), "with a reply for offset 8193"),
+            ["a simple reply"] = (r => Frame.SimpleReply(0, r.Cookie), "starts with 0x67446698"),
+            ["a structured reply"] = (r => Frame.Chunk(true, 0, r.Cookie), "starts with 0x668e33ef"),
+        };
+
+    public static TheoryData<string, bool> Cases =>
+    [
+        .. s_cases.Keys.SelectMany(name => new[] { (name, false), (name, true) }),
+        .. s_extendedCases.Keys.Select(name => (name, true)),
+    ];
+
+    [Theory]
+    [MemberData(nameof(Cases))]
+    public void A_broken_rule_ends_the_connection(string name, bool extended)
+    {
+        (Func<FakeRequest, string> reply, string message) =
+            s_cases.TryGetValue(name, out var found) ? found : s_extendedCases[name];
+        using FakeNbdServer server = new(peer =>
+        {
+            peer.HandshakeWithContexts(extended, [Allocation, Bitmap]);
+            peer.Send(reply(peer.ReceiveRequest()));
+            peer.Drain();
+        });
+        ConcurrentQueue<NbdException> lost = [];
+        RecordedStatus status = new();
+        using (NbdConnectionPool pool = Connect(server, Allocation, Bitmap))
+        {
+            pool.ConnectionLost = lost.Enqueue;
+            Assert.Equal(Errno.None, pool.BlockStatus(Offset, Length, NbdCommandFlags.None, status));
+            Assert.Equal(Errno.EIO, status.Outcome);
+        }
+
+        server.Finish();
+        NbdException reason = Assert.Single(lost);
+        Assert.IsType<NbdProtocolException>(reason);
+        Assert.Contains(message, reason.Message);
+    }
+
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void Contexts_may_come_in_any_order_and_answers_may_be_short_or_long(bool extended)
+    {
+        List<FakeRequest> requests = [];
+        using FakeNbdServer server = new(peer =>
+        {
+            peer.HandshakeWithContexts(extended, [Allocation, Bitmap]);
+            FakeRequest request = peer.ReceiveRequest();
+            requests.Add(request);
+            peer.Send(Frame.Status(request, false, 2, (1000, 1), (3095, 0), (1 << 30, 1)));
+            peer.Send(Frame.Status(request, true, 1, (10, 3)));
+            request = peer.ReceiveRequest();
+            requests.Add(request);
+            peer.Send(Frame.Status(request, false, 1, (4096, 0)) + Frame.Status(request, false, 2, (1, 0)));
+            peer.Send(Frame.AnyChunk(request, true, 0));
+            peer.ExpectDisconnect();
+        });
+        using (NbdConnectionPool pool = Connect(server, Allocation, Bitmap))
+        {
+            Assert.Equal([Allocation, Bitmap], pool.Export.MetaContexts);
+            Assert.Equal(extended, pool.Export.ExtendedHeaders);
+            RecordedStatus all = new();
+            Assert.Equal(Errno.None, pool.BlockStatus(Offset, Length, NbdCommandFlags.None, all));
+            Assert.Equal(Errno.None, all.Outcome);
+            Assert.Equal([(10, 3)], all.Of(0));
+            Assert.Equal([(1000, 1), (3095, 0), (1 << 30, 1)], all.Of(1));
+
+            RecordedStatus one = new();
+            Assert.Equal(Errno.None, pool.BlockStatus(Offset, Length, NbdCommandFlags.RequestOne, one));
+            Assert.Equal(Errno.None, one.Outcome);
+            Assert.Equal([(4096, 0)], one.Of(0));
+            Assert.Equal(Errno.None, pool.Close(FakeNbdServer.TimeLimit, FakeNbdServer.TimeLimit));
+        }
+
+        server.Finish();
+        Assert.Equal([(0, 7, Offset, Length), (8, 7, Offset, Length)], requests.Select(
+            r => (r.Flags, r.Type, r.Offset, r.LongLength)));
+    }
+
+    [Theory]
+    [InlineData(false, false)]
+    [InlineData(true, false)]
+    [InlineData(true, true)]
+    public void Contexts_that_are_not_wanted_are_left_out_where_the_server_can(bool extended, bool canFilter)
+    {
+        List<FakeRequest> requests = [];
+        using FakeNbdServer server = new(peer =>
+        {
+            peer.HandshakeWithContexts(extended, [Allocation, Bitmap, "x:c"], flags: canFilter ? 0x1c6d : 0x0c6d);
+            for (int i = 0; i < 2; i++)
+            {
+                FakeRequest request = peer.ReceiveRequest();
+                requests.Add(request);
+                string reply = Frame.Status(request, false, 3, (4096, 2));
+                if (!canFilter)
+                {
+                    reply += Frame.Status(request, false, 1, (4096, 0));
+                }
+
+                peer.Send(reply + Frame.Status(request, true, canFilter && i == 1 ? 1u : 2u, (4096, 1)));
+            }
+
+            peer.Drain();
+        });
+        using NbdConnectionPool pool = Connect(server, Allocation, Bitmap, "x:c");
+        Assert.Equal(canFilter, pool.Export.CanFilterMetaContexts);
+        RecordedStatus status = new() { Contexts = 0b110 };
+        Assert.Equal(Errno.None, pool.BlockStatus(Offset, Length, NbdCommandFlags.RequestOne, status));
+        Assert.Equal(Errno.None, status.Outcome);
+        Assert.Equal([(4096, 1)], status.Of(1));
+        Assert.Equal([(4096, 2)], status.Of(2));
+
+        // The second answer has a context that was left out, and lacks one that was not.
+        status = new() { Contexts = 0b110 };
+        Assert.Equal(Errno.None, pool.BlockStatus(Offset, Length, NbdCommandFlags.RequestOne, status));
+        Assert.Equal(canFilter ? Errno.EIO : Errno.None, status.Outcome);
+        Assert.Equal(
+            Errno.EINVAL,
+            pool.BlockStatus(Offset, Length, NbdCommandFlags.None, new RecordedStatus { Contexts = 0b1000 }));
+        Assert.Equal(
+            canFilter ? (8 | 32, 16ul, Frame.U64(Length) + Frame.U32(2) + Frame.U32(3)) : (8, Length, ""),
+            (requests[0].Flags, requests[0].LongLength, Frame.Bytes(requests[0].Payload)));
+    }
+
+    [Theory]
+    [InlineData(false, 2)]
+    [InlineData(true, 2)]
+    [InlineData(false, 1)]
+    [InlineData(true, 1)]
+    public void REQ_ONE_allows_one_extent_that_is_not_longer_than_the_range(bool extended, int extents)
+    {
+        using FakeNbdServer server = new(peer =>
+        {
+            peer.HandshakeWithContexts(extended, [Allocation]);
+            peer.Send(Frame.Status(
+                peer.ReceiveRequest(), true, 1, extents == 2 ? [(1, 0), (1, 1)] : [(Length + 1, 0)]));
+            peer.Drain();
+        });
+        using NbdConnectionPool pool = Connect(server, Allocation);
+        RecordedStatus status = new();
+
+        Assert.Equal(Errno.None, pool.BlockStatus(Offset, Length, NbdCommandFlags.RequestOne, status));
+        Assert.Equal(Errno.EIO, status.Outcome);
+    }
+
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void The_longest_answer_comes_whole(bool extended)
+    {
+        const int Count = NbdConnectionPool.MaximumDescriptors;
+        using FakeNbdServer server = new(peer =>
+        {
+            peer.HandshakeWithContexts(extended, [Allocation]);
+            FakeRequest request = peer.ReceiveRequest();
+            peer.Send(Frame.Status(
+                request, true, 1, [.. Enumerable.Range(0, Count).Select(i => ((ulong)(i % 7) + 1, (ulong)i % 4))]));
+            peer.Drain();
+        });
+        using NbdConnectionPool pool = Connect(server, Allocation);
+        RecordedStatus status = new();
+
+        Assert.Equal(Errno.None, pool.BlockStatus(0, uint.MaxValue, NbdCommandFlags.None, status));
+        Assert.Equal(Errno.None, status.Outcome);
+        (ulong Length, ulong Flags)[] extents = status.Of(0);
+        Assert.Equal(Count, extents.Length);
+        Assert.Equal(-1, Array.FindIndex(
+            extents, 0, extent => extent.Length is 0 or > 7));
+        Assert.Equal(((Count - 1ul) % 7 + 1, (Count - 1ul) % 4), extents[^1]);
+    }
+
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void An_error_takes_back_what_was_told_before(bool extended)
+    {
+        using FakeNbdServer server = new(peer =>
+        {
+            peer.HandshakeWithContexts(extended, [Allocation, Bitmap]);
+            FakeRequest request = peer.ReceiveRequest();
+            peer.Send(Frame.Status(request, false, 1, (Length, 0)));
+            peer.Send(Frame.AnyChunk(request, true, 0x8001, Frame.U32(12) + Frame.U16(0)));
+            request = peer.ReceiveRequest();
+            peer.Send(Frame.AnyChunk(request, false, 0x8002, Frame.U32(5) + Frame.U16(0) + Frame.U64(request.Offset)));
+            peer.Send(Frame.Status(request, true, 1, (Length, 0)));
+            peer.Drain();
+        });
+        using NbdConnectionPool pool = Connect(server, Allocation, Bitmap);
+        foreach (Errno errno in new[] { Errno.ENOMEM, Errno.EIO })
+        {
+            RecordedStatus status = new();
+            Assert.Equal(Errno.None, pool.BlockStatus(Offset, Length, NbdCommandFlags.None, status));
+            Assert.Equal(errno, status.Outcome);
+        }
+    }
+
+    [Fact]
+    public void What_the_header_cannot_hold_is_refused_before_it_is_sent()
+    {
+        using FakeNbdServer server = new(peer =>
+        {
+            peer.HandshakeWithContexts(extended: false, [Allocation]);
+            peer.ExpectDisconnect();
+        });
+        using (NbdConnectionPool pool = Connect(server, Allocation))
+        {
+            const ulong TooLong = 1ul << 32;
+            RecordedStatus never = new();
+            Assert.Equal(Errno.EINVAL, pool.BlockStatus(0, TooLong, NbdCommandFlags.None, never));
+            Assert.Equal(Errno.EINVAL, pool.WriteZeroes(0, TooLong, NbdCommandFlags.None, never));
+            Assert.Equal(Errno.EINVAL, pool.Trim(0, TooLong, NbdCommandFlags.None, never));
+            Assert.Equal(Errno.EINVAL, pool.Cache(0, TooLong, never));
+            Assert.Equal(Errno.None, pool.Close(FakeNbdServer.TimeLimit, FakeNbdServer.TimeLimit));
+            Assert.Equal(0, never.Calls);
+        }
+
+        server.Finish();
+    }
+
+    [Fact]
+    public void Without_meta_contexts_there_is_no_block_status()
+    {
+        using FakeNbdServer server = new(peer =>
+        {
+            peer.HandshakeWithContexts(extended: true, [], asked: [Allocation]);
+            peer.Drain();
+        });
+        using NbdConnectionPool pool = Connect(server, Allocation);
+
+        Assert.Empty(pool.Export.MetaContexts);
+        Assert.Equal(
+            Errno.EOPNOTSUPP, pool.BlockStatus(Offset, Length, NbdCommandFlags.None, new RecordedStatus()));
+    }
+
+    [Fact]
+    public void The_end_of_the_stream_within_a_reply_never_makes_an_answer()
+    {
+        foreach (bool extended in new[] { false, true })
+        {
+            for (int cut = 0; cut >= 0; cut++)
+            {
+                int whole = 0;
+                using FakeNbdServer server = new(peer =>
+                {
+                    peer.HandshakeWithContexts(extended, [Allocation, Bitmap]);
+                    FakeRequest request = peer.ReceiveRequest();
+                    string reply = Frame.Status(request, false, 2, (1, 0), (2, 1))
+                        + Frame.Status(request, true, 1, (4096, 3));
+                    whole = reply.Length / 2;
+                    peer.Send(reply[..Math.Min(2 * cut, reply.Length)]);
+                });
+                using NbdConnectionPool pool = Connect(server, Allocation, Bitmap);
+                RecordedStatus status = new();
+                Assert.Equal(Errno.None, pool.BlockStatus(Offset, Length, NbdCommandFlags.None, status));
+                Errno outcome = status.Outcome;
+                server.Finish();
+                if (cut == whole)
+                {
+                    Assert.Equal(Errno.None, outcome);
+                    break;
+                }
+
+                Assert.Equal(Errno.EIO, outcome);
+            }
+        }
+    }
+
+    [Fact]
+    public void Connections_may_give_a_context_different_ids()
+    {
+        Action<FakePeer> Serve(uint allocation, uint bitmap) => peer =>
+        {
+            peer.Send(Frame.Newstyle());
+            peer.Expect(Frame.U32(3) + Frame.Option(Frame.ExtendedHeaders));
+            peer.Send(Frame.OptionReply(Frame.ExtendedHeaders, Frame.Ack));
+            peer.Expect(Frame.MetaContextFor(Frame.SetMetaContext, "", Bitmap, Allocation));
+            bool swap = allocation > bitmap;
+            string[] replies =
+            [
+                Frame.MetaContextReply(Frame.SetMetaContext, allocation, Allocation),
+                Frame.MetaContextReply(Frame.SetMetaContext, bitmap, Bitmap),
+            ];
+            peer.Send(string.Concat(swap ? replies.Reverse() : replies));
+            peer.Send(Frame.OptionReply(Frame.SetMetaContext, Frame.Ack));
+            peer.Expect(Frame.GoFor(""));
+            peer.Send(Frame.ExportInfo(1 << 20, 0x0d6d) + Frame.OptionReply(Frame.Go, Frame.Ack));
+            peer.IsExtended = true;
+            FakeRequest request = peer.ReceiveRequest();
+            peer.Send(Frame.Status(request, false, bitmap, (Length, 1)));
+            peer.Send(Frame.Status(request, true, allocation, (Length, 3)));
+            peer.Drain();
+        };
+
+        using FakeNbdServer server = new(Serve(1, 2), Serve(uint.MaxValue, 0));
+        using NbdConnectionPool pool = NbdConnectionPool.Connect(
+            server.Endpoint,
+            "",
+            new NbdClientOptions { Connections = 2, MetaContexts = [Bitmap, Allocation, Bitmap] },
+            CancellationToken.None);
+        Assert.Equal([Allocation, Bitmap], pool.Export.MetaContexts);
+        for (int i = 0; i < 2; i++)
+        {
+            RecordedStatus status = new();
+            Assert.Equal(Errno.None, pool.BlockStatus(Offset, Length, NbdCommandFlags.None, status));
+            Assert.Equal(Errno.None, status.Outcome);
+            Assert.Equal([(Length, 3ul)], status.Of(0));
+            Assert.Equal([(Length, 1ul)], status.Of(1));
+        }
+    }
+
+    internal static NbdConnectionPool Connect(FakeNbdServer server, params string[] contexts) =>
+        NbdConnectionPool.Connect(
+            server.Endpoint,
+            "",
+            new NbdClientOptions { Connections = 1, MetaContexts = contexts },
+            CancellationToken.None);
+}
