@@ -34,8 +34,10 @@ internal sealed unsafe class DescriptorTransport : ServerTransport
         else
         {
             // A poll before each call would cost more.
-            timeval timeout = new() { tv_sec = (long)receiveTimeout.TotalSeconds, tv_usec = receiveTimeout.Microseconds + (receiveTimeout.Milliseconds * 1000) };
-            _ = LibC.setsockopt(input.Fd, LibC.SOL_SOCKET, LibC.SO_RCVTIMEO, &timeout, (uint)sizeof(timeval));
+            // A timeval: seconds and microseconds, both of a machine word.
+            long microseconds = receiveTimeout.Ticks / TimeSpan.TicksPerMicrosecond;
+            nint* timeout = stackalloc nint[] { (nint)(microseconds / 1_000_000), (nint)(microseconds % 1_000_000) };
+            _ = LibC.setsockopt(input.Fd, LibC.SOL_SOCKET, LibC.SO_RCVTIMEO, timeout, 2 * sizeof(nint));
         }
 
         if (_outputIsSocket)
@@ -64,7 +66,7 @@ internal sealed unsafe class DescriptorTransport : ServerTransport
             Errno errno = received < 0 ? LinuxException.LastErrno : Errno.None;
             if (RequestDeadline.HasPassed)
             {
-                throw new LostClientException("it took too long to send a request");
+                return 0;
             }
 
             if (received >= 0)
@@ -150,7 +152,7 @@ internal sealed unsafe class DescriptorTransport : ServerTransport
         _stopped?.Dispose();
     }
 
-    /// <returns>False when receiving was stopped.</returns>
+    /// <returns>False when receiving was stopped, or the time for a request is over.</returns>
     private bool WaitForInput()
     {
         return Wait(_input.Fd, LibC.POLLIN, _stopped?.Fd ?? -1);
@@ -171,9 +173,9 @@ internal sealed unsafe class DescriptorTransport : ServerTransport
 
             if (ready == 0)
             {
-                throw new LostClientException(RequestDeadline.HasPassed
-                    ? "it took too long to send a request"
-                    : "it did not finish the handshake in time");
+                return RequestDeadline.HasPassed
+                    ? false
+                    : throw new LostClientException("it did not finish the handshake in time");
             }
         }
     }

@@ -13,8 +13,8 @@ internal abstract unsafe class ServerTransport : IDisposable
     public virtual Deadline Deadline { get; set; } = Deadline.Never;
 
     /// <summary>
-    /// When a client that sends a request byte by byte is given up with <see cref="LostClientException"/>; noticed no
-    /// later than the transport's own receive timeout after that.
+    /// When <see cref="Receive"/> gives up a client that sends a request byte by byte, and returns 0; noticed no later
+    /// than the transport's own receive timeout after that.
     /// </summary>
     public virtual Deadline RequestDeadline { get; set; } = Deadline.Never;
 
