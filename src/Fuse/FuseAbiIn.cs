@@ -153,6 +153,8 @@ public struct FuseIoctlIn
 [StructLayout(LayoutKind.Sequential)]
 internal struct FuseGetAttrIn
 {
+    internal const uint HasHandle = 1;
+
     internal uint Flags;
     internal uint Padding;
     internal ulong Handle;
@@ -183,6 +185,8 @@ internal struct FuseReadIn
 [StructLayout(LayoutKind.Sequential)]
 internal struct FuseWriteIn
 {
+    internal const uint FromCache = 1;
+
     internal ulong Handle;
     internal ulong Offset;
     internal uint Size;

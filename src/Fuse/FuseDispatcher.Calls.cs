@@ -10,7 +10,7 @@ internal sealed unsafe partial class FuseDispatcher
     {
         FuseOpcode.Read => Read(request, *(FuseReadIn*)body.Start),
         FuseOpcode.Write => Write(request, body),
-        FuseOpcode.GetAttr => GetAttr(request),
+        FuseOpcode.GetAttr => GetAttr(request, *(FuseGetAttrIn*)body.Start),
         FuseOpcode.SetAttr => SetAttr(request, *(FuseSetAttrIn*)body.Start),
         FuseOpcode.Lookup => Lookup(request, body),
         FuseOpcode.Open => Open(request, *(FuseOpenIn*)body.Start),
@@ -81,13 +81,15 @@ internal sealed unsafe partial class FuseDispatcher
             return false;
         }
 
+        request.IsWriteback = (write.WriteFlags & FuseWriteIn.FromCache) != 0;
         byte* payload = body.Start + sizeof(FuseWriteIn);
         _fileSystem.Write(request, write.Handle, write.Offset, payload, write.Size, write.Flags);
         return true;
     }
 
-    private bool GetAttr(FuseRequest request)
+    private bool GetAttr(FuseRequest request, in FuseGetAttrIn get)
     {
+        request.IsForOpenFile = (get.Flags & FuseGetAttrIn.HasHandle) != 0;
         _fileSystem.GetAttr(request);
         return true;
     }

@@ -11,13 +11,13 @@ internal readonly record struct FuseInit(Errno Error, FuseInitOut Answer, uint A
 {
     // ASYNC_DIO keeps asynchronous direct I/O in parallel. It also makes the caller of a synchronous one wait without
     // taking signals, for files opened without FOPEN_DIRECT_IO: there the file system must answer in time by itself.
-    // ABORT_ERROR tells an abort from an unmount. HANDLE_KILLPRIV* is left out: the kernel then clears set-user-id
-    // bits by SETATTR, as for any file system that does not do it itself. REQUEST_TIMEOUT is left out: it aborts the
-    // whole connection. PARALLEL_DIROPS: our handlers are thread-safe anyway.
+    // ABORT_ERROR tells an abort from an unmount. REQUEST_TIMEOUT is left out: it aborts the whole connection.
+    // PARALLEL_DIROPS: our handlers are thread-safe anyway. HANDLE_KILLPRIV_V2: without it a file system with
+    // extended attributes gets a GETXATTR before each WRITE; it must keep no set-user-id bits over a write then.
     private const FuseInitFlags Wanted =
         FuseInitFlags.AsyncRead | FuseInitFlags.BigWrites | FuseInitFlags.AsyncDirectIo
         | FuseInitFlags.ParallelDirectoryOperations | FuseInitFlags.AbortError | FuseInitFlags.MaxPages
-        | FuseInitFlags.InitExt | FuseInitFlags.DirectIoAllowMmap;
+        | FuseInitFlags.InitExt | FuseInitFlags.DirectIoAllowMmap | FuseInitFlags.HandleKillPrivV2;
 
     private const uint MinWithLongAnswer = 23;
     private const uint ShortAnswerBytes = 24;
@@ -63,7 +63,8 @@ internal readonly record struct FuseInit(Errno Error, FuseInitOut Answer, uint A
         FuseInitFlags wanted = Wanted | (options.AutoInvalidateData
             ? FuseInitFlags.AutoInvalidateData
             : FuseInitFlags.ExplicitInvalidateData)
-            | (uring is null ? FuseInitFlags.None : FuseInitFlags.OverIoUring);
+            | (uring is null ? FuseInitFlags.None : FuseInitFlags.OverIoUring)
+            | (options.WritebackCache ? FuseInitFlags.WritebackCache : FuseInitFlags.None);
         FuseInitFlags flags = wanted & (FuseInitFlags)offered;
 
         uint pageSize = (uint)Environment.SystemPageSize;

@@ -60,6 +60,12 @@ public enum FuseInitFlags : ulong
     /// <summary>Cached pages are dropped only on request (7.30).</summary>
     ExplicitInvalidateData = 1UL << 25,
 
+    /// <summary>
+    /// The file system clears set-user-id and set-group-id bits itself, so that the kernel need not ask for the
+    /// attribute security.capability before each write (7.33).
+    /// </summary>
+    HandleKillPrivV2 = 1UL << 28,
+
     /// <summary>The second word of flags counts (7.36).</summary>
     InitExt = 1UL << 30,
 

@@ -49,6 +49,16 @@ public sealed unsafe partial class FuseRequest
     public uint ProcessId { get; private set; }
 
     /// <summary>
+    /// Of a WRITE: pages of the kernel's cache that it writes back by itself, some time after a program changed them.
+    /// </summary>
+    public bool IsWriteback { get; internal set; }
+
+    /// <summary>
+    /// Of a GETATTR: the kernel asks for an open file, for example before a cached write(2), not for stat(2).
+    /// </summary>
+    public bool IsForOpenFile { get; internal set; }
+
+    /// <summary>
     /// Whatever the file system keeps for a request. It stays when the object is reused, so that the file system
     /// need not allocate for each request.
     /// </summary>

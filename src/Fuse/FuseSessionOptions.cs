@@ -30,6 +30,12 @@ public sealed record FuseSessionOptions
     /// </summary>
     public bool AutoInvalidateData { get; init; }
 
+    /// <summary>
+    /// Writes stay in the kernel's page cache and come later, many at a time. The kernel then keeps size and modify time
+    /// of regular files itself: a program's write past the end grows its idea of the size without asking.
+    /// </summary>
+    public bool WritebackCache { get; init; }
+
     /// <summary>How long <see cref="FuseSession.Initialize"/> waits for the kernel.</summary>
     public TimeSpan InitializeTimeout { get; init; } = TimeSpan.FromSeconds(10);
 

@@ -87,6 +87,9 @@ public enum Errno
     /// <summary>Function not implemented.</summary>
     ENOSYS = 38,
 
+    /// <summary>No data available; also "no such extended attribute".</summary>
+    ENODATA = 61,
+
     /// <summary>Protocol error.</summary>
     EPROTO = 71,
 

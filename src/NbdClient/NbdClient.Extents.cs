@@ -7,6 +7,9 @@ namespace Nbd;
 /// <content>BLOCK_STATUS: what meta contexts say about ranges.</content>
 public sealed partial class NbdClient
 {
+    // Of a compact request. nbdkit 1.32 ends with a failed assertion when 2^32-1 bytes are one extent.
+    private const long LongestCompactStatus = 1L << 31;
+
     /// <summary>Most bytes that a request header can hold, in whole blocks.</summary>
     private long LongestRange =>
         (Export.ExtendedHeaders ? long.MaxValue : uint.MaxValue) & ~(Export.MinimumBlockBytes - 1L);
@@ -57,7 +60,7 @@ public sealed partial class NbdClient
         long offset, long length, int context, [EnumeratorCancellation] CancellationToken cancellationToken)
     {
         long end = offset + length;
-        long limit = LongestRange;
+        long limit = Export.ExtendedHeaders ? LongestRange : LongestCompactStatus;
         NbdExtent? last = null;
         while (offset < end)
         {

@@ -11,6 +11,7 @@ namespace NbdFuse;
 internal static class CommandLine
 {
     private static readonly Option<bool> s_all = Flag(OptionTable.AllExports);
+    private static readonly Option<string?> s_cache = Text(OptionTable.Cache);
     private static readonly Option<int?> s_connections = Number(OptionTable.Connections, 1, 1024);
     private static readonly Option<int?> s_connectTimeout = Number(OptionTable.ConnectTimeout, 1, 86400);
     private static readonly Option<bool> s_debug = Flag(OptionTable.Debug);
@@ -21,8 +22,10 @@ internal static class CommandLine
         AllowMultipleArgumentsPerToken = false,
     };
 
+    private static readonly Option<int?> s_groupId = Number(OptionTable.GroupId, 0, int.MaxValue);
     private static readonly Option<bool> s_help = Flag(OptionTable.Help);
     private static readonly Option<bool> s_longOptions = Flag(OptionTable.LongOptions);
+    private static readonly Option<string?> s_mode = Text(OptionTable.Mode);
     private static readonly Option<bool> s_partitions = Flag(OptionTable.Partitions);
     private static readonly Option<string?> s_pidFile = Text(OptionTable.PidFile);
     private static readonly Option<string?> s_readAhead = Text(OptionTable.ReadAhead);
@@ -30,6 +33,7 @@ internal static class CommandLine
     private static readonly Option<bool> s_shortOptions = Flag(OptionTable.ShortOptions);
     private static readonly Option<bool> s_singleThreaded = Flag(OptionTable.SingleThreaded);
     private static readonly Option<string?> s_transport = Text(OptionTable.Transport);
+    private static readonly Option<int?> s_userId = Number(OptionTable.UserId, 0, int.MaxValue);
     private static readonly Option<bool> s_verbose = Flag(OptionTable.Verbose);
     private static readonly Option<bool> s_version = Flag(OptionTable.Version);
 
@@ -78,8 +82,17 @@ internal static class CommandLine
             throw new UsageException("--partitions is for the mount of one export, not for --all");
         }
 
+        FuseOptions fuse = FuseOptions.Parse(parsed.GetValue(s_fuseOption) ?? []);
+        CacheMode cache = Cache(parsed.GetValue(s_cache), fuse);
+        if (cache == CacheMode.Writeback && (parsed.GetValue(s_all) || parsed.GetValue(s_partitions)))
+        {
+            // The kernel would keep the sizes that the list told, and the same bytes in several files.
+            throw new UsageException("--cache=writeback is for the mount of one export: not for --all and --partitions");
+        }
+
         NbdClientOptions client = new()
         {
+            MetaContexts = [ExportFile.AllocationContext],
             Connections = parsed.GetValue(s_connections),
             Tls = TlsArguments.Read(parsed, uri),
         };
@@ -91,7 +104,11 @@ internal static class CommandLine
             Client = parsed.GetValue(s_connectTimeout) is int seconds
                 ? client with { ConnectTimeout = TimeSpan.FromSeconds(seconds) }
                 : client,
-            Fuse = FuseOptions.Parse(parsed.GetValue(s_fuseOption) ?? []),
+            Fuse = fuse,
+            Cache = parsed.GetValue(s_partitions) ? CacheMode.None : cache,
+            Mode = Mode(parsed.GetValue(s_mode)),
+            UserId = (uint?)parsed.GetValue(s_userId),
+            GroupId = (uint?)parsed.GetValue(s_groupId),
             All = parsed.GetValue(s_all),
             Partitions = parsed.GetValue(s_partitions),
             Transport = Transport(parsed.GetValue(s_transport)),
@@ -130,7 +147,7 @@ internal static class CommandLine
     {
         Command root = new("nbdfuse")
         {
-            s_all, s_connections, s_connectTimeout, s_debug, s_export, s_fuseHelp, s_fuseOption, s_help, s_longOptions,
+            s_all, s_cache, s_groupId, s_mode, s_userId, s_connections, s_connectTimeout, s_debug, s_export, s_fuseHelp, s_fuseOption, s_help, s_longOptions,
             s_partitions, s_pidFile, s_readAhead, s_readOnly, s_shortOptions, s_singleThreaded, s_transport,
             s_verbose, s_version,
         };
@@ -145,6 +162,22 @@ internal static class CommandLine
         "uring" => RequestTransport.Uring,
         _ => throw new UsageException($"{OptionTable.Transport.Names[0]} must be auto, device or uring, not '{text}'"),
     };
+
+    private static CacheMode Cache(string? text, FuseOptions fuse) => text switch
+    {
+        null => fuse.DirectIo ? CacheMode.None : CacheMode.Writethrough,
+        "none" => CacheMode.None,
+        "writethrough" or "writeback" when fuse.DirectIo =>
+            throw new UsageException($"-o direct_io is --cache=none and excludes --cache={text}"),
+        "writethrough" => CacheMode.Writethrough,
+        "writeback" => CacheMode.Writeback,
+        _ => throw new UsageException($"--cache must be none, writethrough or writeback, not '{text}'"),
+    };
+
+    private static uint? Mode(string? text) => text is null
+        ? null
+        : Permissions.TryParse(text)
+            ?? throw new UsageException($"--mode must be an octal number from 0 to 777, not '{text}'");
 
     private static Option<bool> Flag(OptionForm form) => new(form.Names[0], form.Names[1..]);
 

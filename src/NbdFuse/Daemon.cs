@@ -1,6 +1,7 @@
 using Fuse;
 using Linux;
 using Nbd;
+using Tmds.Linux;
 
 namespace NbdFuse;
 
@@ -29,6 +30,7 @@ internal sealed class Daemon
     private readonly BlockMemory? _blocks;
     private FuseMount _mount = null!;
     private FuseSession _session = null!;
+    private ExportFileSystem _fileSystem = null!;
 
     // Of the mount of one export.
     private ExportFile? _file;
@@ -134,9 +136,10 @@ internal sealed class Daemon
     private int Mount(FileTree tree, string source, bool isReadOnly, RingSet? rings)
     {
         using FuseMount mount = FuseMount.Create(_target.Mountpoint, MountOptions(_invocation, source, isReadOnly));
-        using FuseSession session = new(
-            mount, new ExportFileSystem(tree), SessionOptions(_invocation, rings, _log));
-        (_mount, _session) = (mount, session);
+        uint? onlyUserId = _invocation.Fuse.AllowRoot ? LibC.getuid() : null;
+        ExportFileSystem fileSystem = new(tree, onlyUserId);
+        using FuseSession session = new(mount, fileSystem, SessionOptions(_invocation, rings, _log));
+        (_mount, _session, _fileSystem) = (mount, session, fileSystem);
         return Serve(_target, _pidFile);
     }
 
@@ -145,6 +148,7 @@ internal sealed class Daemon
         try
         {
             _session.Initialize();
+            _fileSystem.Attach(_session, target.FilePath, _mount.DeviceNumber);
             _session.Start();
             TellTransport();
             if (_mount.TrySetReadAhead(ReadAheadKibibytes))
@@ -268,7 +272,7 @@ internal sealed class Daemon
             Source = invocation.Fuse.Source ?? source,
             Subtype = invocation.Fuse.Subtype,
             ReadOnly = isReadOnly,
-            AllowOther = invocation.Fuse.AllowOther,
+            AllowOther = invocation.Fuse.AllowOther || invocation.Fuse.AllowRoot,
             AutoUnmount = invocation.Fuse.AutoUnmount,
             MaxReadBytes = invocation.Fuse.MaxReadBytes,
             Flags = invocation.Fuse.MountFlags,
@@ -278,6 +282,7 @@ internal sealed class Daemon
     {
         Workers = invocation.SingleThreaded ? 1 : invocation.Fuse.Workers,
         CloneDevice = invocation.Fuse.CloneDevice,
+        WritebackCache = invocation.Cache == CacheMode.Writeback,
         Rings = rings,
         Trace = invocation.Debug || invocation.Fuse.Debug ? log.Write : null,
         Warn = log.Write,

@@ -54,6 +54,12 @@ internal sealed unsafe partial class ExportFile
             return;
         }
 
+        if (request.IsWriteback && (offset >= _size || length > _size - offset))
+        {
+            WriteFromCachePastEnd(request, offset, payload);
+            return;
+        }
+
         if (offset >= _size)
         {
             request.ReplyError(Errno.ENOSPC);
@@ -71,7 +77,7 @@ internal sealed unsafe partial class ExportFile
         BeginChange(request, offset, length);
 
         // Of a file that the kernel caches it asks for durability with an FSYNC of its own.
-        bool mustBeDurable = _options.DirectIo && (openFlags & LibC.O_DSYNC) != 0;
+        bool mustBeDurable = _options.Cache == CacheMode.None && (openFlags & LibC.O_DSYNC) != 0;
         if (length <= _maximumWrite && (!mustBeDurable || _pool.Export.CanForceUnitAccess))
         {
             NbdCommandFlags flags = mustBeDurable ? NbdCommandFlags.ForceUnitAccess : NbdCommandFlags.None;

@@ -13,6 +13,9 @@ namespace NbdFuse;
 /// </summary>
 internal sealed partial class ExportFile
 {
+    /// <summary>The meta context that tells holes.</summary>
+    internal const string AllocationContext = "base:allocation";
+
     private readonly NbdConnectionPool _pool;
     private readonly ExportFileOptions _options;
     private readonly Action<string> _warn;
@@ -39,8 +42,7 @@ internal sealed partial class ExportFile
         _maximumRead = (uint)pool.MaximumReadBytes;
         _maximumWrite = (uint)pool.Export.MaximumPayloadBytes;
         _series = new CommandSeries(pool);
-        uint mode = (options.ReadOnly ? 0x124u : 0x1b6u) & ~options.Umask;
-        _attributes = new FileAttributesInMemory((uint)LibC.S_IFREG | mode, options.UserId, options.GroupId);
+        _attributes = new FileAttributesInMemory((uint)LibC.S_IFREG | options.FileMode, options.UserId, options.GroupId);
         _readAhead = readAhead is null ? null : CreateReadAhead(readAhead);
     }
 
@@ -126,13 +128,16 @@ internal sealed partial class ExportFile
 
     private FuseOpenFlags OpenFlags()
     {
-        if (_options.DirectIo)
+        if (_options.Cache == CacheMode.None)
         {
             return FuseOpenFlags.DirectIo | FuseOpenFlags.ParallelDirectWrites;
         }
 
-        // Without KeepCache the kernel drops cached pages at open, and waits, unkillably, for those that a READ
-        // is about to fill: so never while a command may be held up by the server.
-        return _options.KeepCache || _pool.InFlight > (_readAhead?.UnawaitedCommands ?? 0) ? FuseOpenFlags.KeepCache : FuseOpenFlags.None;
+        // Without KeepCache the kernel drops cached pages at open, those that are dirty one by one after writing
+        // them, and waits, unkillably, for those that a READ is about to fill: so never with a writeback cache, and
+        // never while a command may be held up by the server.
+        bool mustKeep = _options.KeepCache || _options.Cache == CacheMode.Writeback
+            || _pool.InFlight > (_readAhead?.UnawaitedCommands ?? 0);
+        return mustKeep ? FuseOpenFlags.KeepCache : FuseOpenFlags.None;
     }
 }

@@ -14,18 +14,23 @@ internal sealed record ExportFileOptions
 
     internal required uint GroupId { get; init; }
 
+    /// <summary>Permissions of the file; null for read (and write) by all, without <see cref="Umask"/>.</summary>
+    internal uint? Mode { get; init; }
+
     /// <summary>Permissions that file and directory do without.</summary>
     internal uint Umask { get; init; }
 
     /// <summary>Nobody else writes to the export: what the kernel has cached stays true.</summary>
     internal bool KeepCache { get; init; }
 
-    /// <summary>The kernel caches no data.</summary>
-    internal bool DirectIo { get; init; }
+    internal CacheMode Cache { get; init; }
 
-    internal TimeSpan AttrTimeout { get; init; } = FuseOptions.DefaultCacheTimeout;
+    internal TimeSpan AttrTimeout { get; init; } = FuseOptions.DefaultAttrTimeout;
 
-    internal TimeSpan EntryTimeout { get; init; } = FuseOptions.DefaultCacheTimeout;
+    internal TimeSpan EntryTimeout { get; init; } = FuseOptions.DefaultEntryTimeout;
+
+    /// <summary>The permissions of a file.</summary>
+    internal uint FileMode => Mode ?? ((ReadOnly ? 0x124u : 0x1b6u) & ~Umask);
 
     /// <summary>What a command line asks for.</summary>
     /// <param name="invocation">The command line.</param>
@@ -39,11 +44,12 @@ internal sealed record ExportFileOptions
         {
             FileName = fileName,
             ReadOnly = isReadOnly,
-            UserId = fuse.UserId ?? LibC.geteuid(),
-            GroupId = fuse.GroupId ?? LibC.getegid(),
+            UserId = invocation.UserId ?? fuse.UserId ?? LibC.geteuid(),
+            GroupId = invocation.GroupId ?? fuse.GroupId ?? LibC.getegid(),
+            Mode = invocation.Mode,
             Umask = fuse.Umask ?? (fuse.AllowOther ? ProcessUmask() : 0),
             KeepCache = fuse.KernelCache || keepCache,
-            DirectIo = fuse.DirectIo || invocation.Partitions,
+            Cache = invocation.Cache,
             AttrTimeout = fuse.AttrTimeout,
             EntryTimeout = fuse.EntryTimeout,
         };

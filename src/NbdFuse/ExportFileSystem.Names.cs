@@ -13,7 +13,11 @@ internal sealed partial class ExportFileSystem
     /// <inheritdoc/>
     protected override void Lookup(FuseRequest request, ReadOnlySpan<byte> name)
     {
-        if (tree.IsStale)
+        if (IsForbidden(request))
+        {
+            request.ReplyError(Errno.EACCES);
+        }
+        else if (tree.IsStale)
         {
             LookupAfterRefresh(request, name.ToArray());
         }
@@ -24,12 +28,24 @@ internal sealed partial class ExportFileSystem
     }
 
     /// <inheritdoc/>
-    protected override void GetAttr(FuseRequest request) => ReplyAttributes(request);
+    protected override void GetAttr(FuseRequest request)
+    {
+        if (tree.Find(request.NodeId) is FileNode { Export: ExportFile file } && file.RefusesWriter(request))
+        {
+            request.ReplyError(Errno.ENOSPC);
+        }
+        else
+        {
+            ReplyAttributes(request);
+        }
+    }
 
     /// <inheritdoc/>
     protected override void SetAttr(FuseRequest request, in FuseSetAttrIn attr)
     {
-        Errno refused = tree.Find(request.NodeId)?.TryChange(attr) ?? Errno.ENOENT;
+        Errno refused = IsForbidden(request)
+            ? Errno.EACCES
+            : tree.Find(request.NodeId)?.TryChange(attr) ?? Errno.ENOENT;
         if (refused == Errno.None)
         {
             ReplyAttributes(request);

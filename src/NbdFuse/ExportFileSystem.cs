@@ -8,12 +8,17 @@ namespace NbdFuse;
 /// it goes on to the <see cref="FileNode"/>.
 /// </summary>
 /// <param name="tree">The names.</param>
-internal sealed unsafe partial class ExportFileSystem(FileTree tree) : FuseFileSystem
+/// <param name="onlyUserId">Although the kernel lets all users in, only this one and root may pass; null for all.</param>
+internal sealed unsafe partial class ExportFileSystem(FileTree tree, uint? onlyUserId) : FuseFileSystem
 {
     /// <inheritdoc/>
     protected override void Open(FuseRequest request, uint flags)
     {
-        if (FindFile(request) is FileNode file)
+        if (IsForbidden(request))
+        {
+            request.ReplyError(Errno.EACCES);
+        }
+        else if (FindFile(request) is FileNode file)
         {
             file.Open(request, flags);
         }

@@ -38,7 +38,8 @@ internal sealed class FileAttributesInMemory
         {
             if (attr.Valid.HasFlag(FuseSetAttrValid.Mode))
             {
-                _mode = (_mode & TypeBits) | (attr.Mode & ~TypeBits);
+                // Set-user-id bits would have to go at the next write, and mean nothing on a disk image.
+                _mode = (_mode & TypeBits) | (attr.Mode & Permissions.Mask);
             }
 
             _userId = attr.Valid.HasFlag(FuseSetAttrValid.UserId) ? attr.UserId : _userId;

@@ -6,10 +6,15 @@ namespace NbdFuse;
 /// <summary>What the -o options ask for.</summary>
 internal sealed record FuseOptions
 {
-    /// <summary>Attributes and names do not change behind the kernel's back, so they stay known for long.</summary>
-    internal static readonly TimeSpan DefaultCacheTimeout = TimeSpan.FromHours(1);
+    /// <summary>Allocated blocks change behind the kernel's back; that they are told late does no harm.</summary>
+    internal static readonly TimeSpan DefaultAttrTimeout = TimeSpan.FromSeconds(1);
+
+    /// <summary>Names do not change.</summary>
+    internal static readonly TimeSpan DefaultEntryTimeout = TimeSpan.FromHours(1);
 
     internal bool AllowOther { get; private set; }
+
+    internal bool AllowRoot { get; private set; }
 
     internal bool AutoUnmount { get; private set; }
 
@@ -37,9 +42,9 @@ internal sealed record FuseOptions
 
     internal int Workers { get; private set; } = 2;
 
-    internal TimeSpan AttrTimeout { get; private set; } = DefaultCacheTimeout;
+    internal TimeSpan AttrTimeout { get; private set; } = DefaultAttrTimeout;
 
-    internal TimeSpan EntryTimeout { get; private set; } = DefaultCacheTimeout;
+    internal TimeSpan EntryTimeout { get; private set; } = DefaultEntryTimeout;
 
     internal FuseMountFlags MountFlags { get; private set; } = FuseMountFlags.NoSuid | FuseMountFlags.NoDev;
 
@@ -60,7 +65,9 @@ internal sealed record FuseOptions
             }
         }
 
-        return options;
+        return options.AllowOther && options.AllowRoot
+            ? throw new UsageException("-o allow_other and -o allow_root exclude each other")
+            : options;
     }
 
     private static List<string> SplitList(string list)
@@ -96,6 +103,9 @@ internal sealed record FuseOptions
             case "allow_other":
                 AllowOther = true;
                 break;
+            case "allow_root":
+                AllowRoot = true;
+                break;
             case "auto_unmount":
                 AutoUnmount = true;
                 break;
@@ -105,12 +115,24 @@ internal sealed record FuseOptions
             case "debug":
                 Debug = true;
                 break;
-            case "default_permissions" or "nonempty" or "rw" or "async" or "noauto_cache":
+            case "rw":
+                ReadOnly = false;
+                break;
+            case "async":
+                MountFlags &= ~FuseMountFlags.Synchronous;
+                break;
+            case "noauto_cache":
+                KernelCache = false;
+                break;
+            case "default_permissions" or "nonempty" or "hard_remove" or "use_ino" or "readdir_ino" or "noforget"
+                or "intr" or "no_rofd_flush" or "parallel_direct_writes":
+                // How it is anyway, or about what a tree of fixed names does not have.
                 break;
             case "direct_io":
                 DirectIo = true;
                 break;
-            case "kernel_cache":
+            case "kernel_cache" or "auto_cache":
+                // auto_cache asks at each open whether the file looks as it did: size and time never move by themselves.
                 KernelCache = true;
                 break;
             case "ro":
@@ -146,8 +168,6 @@ internal sealed record FuseOptions
             case "dirsync":
                 MountFlags |= FuseMountFlags.DirSync;
                 break;
-            case "allow_root" or "auto_cache":
-                throw new UsageException($"-o {name} is not supported yet");
             default:
                 throw Unknown(name);
         }
@@ -184,6 +204,12 @@ internal sealed record FuseOptions
             case "entry_timeout":
                 EntryTimeout = Seconds(name, value);
                 break;
+            case "negative_timeout" or "ac_attr_timeout":
+                _ = Seconds(name, value);
+                break;
+            case "remember" or "intr_signal" or "max_idle_threads":
+                _ = Number(name, value);
+                break;
             default:
                 throw Unknown(name);
         }
@@ -197,17 +223,8 @@ internal sealed record FuseOptions
             ? number
             : throw new UsageException($"-o {name} must be a number, not '{value}'");
 
-    private static uint Octal(string name, string value)
-    {
-        try
-        {
-            return Convert.ToUInt32(value, 8) & 0x1ff;
-        }
-        catch (Exception exception) when (exception is FormatException or OverflowException or ArgumentException)
-        {
-            throw new UsageException($"-o {name} must be an octal number, not '{value}'");
-        }
-    }
+    private static uint Octal(string name, string value) => Permissions.TryParse(value)
+        ?? throw new UsageException($"-o {name} must be an octal number from 0 to 777, not '{value}'");
 
     private static TimeSpan Seconds(string name, string value) =>
         double.TryParse(value, NumberStyles.AllowDecimalPoint, CultureInfo.InvariantCulture, out double seconds)

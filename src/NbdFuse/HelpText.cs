@@ -9,7 +9,8 @@ internal static class HelpText
 
         Show an NBD export as an ordinary file:
 
-            nbdfuse [-C N|--connections N] [--connect-timeout SECONDS] [-d]
+            nbdfuse [--cache none|writethrough|writeback]
+                    [--mode OCTAL] [--uid N] [--gid N] [-C N|--connections N] [--connect-timeout SECONDS] [-d]
                     [--export NAME] [-o FUSE-OPTION]
                     [--partitions] [-P FILE|--pidfile FILE|--pid-file FILE]
                     [--readahead SIZE|off]
@@ -57,6 +58,7 @@ internal static class HelpText
         FUSE options (-o NAME[=VALUE], repeated or separated by commas):
 
             allow_other            all users may use the file, as its mode allows
+            allow_root             root may use it too, but no other user
             auto_unmount           unmount also when nbdfuse is killed
             default_permissions    the kernel checks file modes (always on)
             fsname=NAME            source of the mount (default: the NBD URI)
@@ -64,7 +66,8 @@ internal static class HelpText
             uid=N, gid=N           owner of the file (default: who runs nbdfuse)
             umask=OCTAL            permissions to take away from the file
             max_read=BYTES         largest read request
-            kernel_cache           keep cached data when the file is opened again
+            kernel_cache, auto_cache
+                                   keep cached data when the file is opened again
             direct_io              do not cache data in the kernel
             attr_timeout=SECONDS   how long the kernel may remember attributes
             entry_timeout=SECONDS  how long the kernel may remember names
@@ -73,6 +76,11 @@ internal static class HelpText
             ro, rw                 read-only or not
             [no]suid, [no]dev, [no]exec, [no]atime, sync, async, dirsync
                                    as for mount(8)
+
+        Accepted, without an effect on a tree whose names never change: nonempty,
+        noauto_cache, hard_remove, use_ino, readdir_ino, noforget, remember=N,
+        negative_timeout=SECONDS, ac_attr_timeout=SECONDS, intr, intr_signal=N,
+        no_rofd_flush, parallel_direct_writes, max_idle_threads=N.
         """;
 
     internal static string Version =>

@@ -18,6 +18,17 @@ internal sealed record Invocation
 
     internal required FuseOptions Fuse { get; init; }
 
+    internal CacheMode Cache { get; init; }
+
+    /// <summary>Permissions of the file.</summary>
+    internal uint? Mode { get; init; }
+
+    /// <summary>Owner of the file.</summary>
+    internal uint? UserId { get; init; }
+
+    /// <summary>Group of the file.</summary>
+    internal uint? GroupId { get; init; }
+
     /// <summary>Every export of the server is a file.</summary>
     internal bool All { get; init; }
 

@@ -15,14 +15,17 @@ internal sealed record OptionForm(string[] Names, string? Value = null)
 internal static class OptionTable
 {
     internal static readonly OptionForm AllExports = new(["--all"]);
+    internal static readonly OptionForm Cache = new(["--cache"], "MODE");
     internal static readonly OptionForm Connections = new(["--connections", "-C"], "N");
     internal static readonly OptionForm ConnectTimeout = new(["--connect-timeout"], "SECONDS");
     internal static readonly OptionForm Debug = new(["-d"]);
     internal static readonly OptionForm Export = new(["--export"], "NAME");
     internal static readonly OptionForm FuseHelp = new(["--fuse-help"]);
     internal static readonly OptionForm FuseOption = new(["-o"], "FUSE-OPTION");
+    internal static readonly OptionForm GroupId = new(["--gid"], "N");
     internal static readonly OptionForm Help = new(["--help"]);
     internal static readonly OptionForm LongOptions = new(["--long-options"]);
+    internal static readonly OptionForm Mode = new(["--mode"], "OCTAL");
     internal static readonly OptionForm Partitions = new(["--partitions"]);
     internal static readonly OptionForm PidFile = new(["--pidfile", "--pid-file", "-P"], "FILE");
     internal static readonly OptionForm ReadAhead = new(["--readahead"], "SIZE");
@@ -37,6 +40,7 @@ internal static class OptionTable
     internal static readonly OptionForm TlsVerifyPeer = new(["--tls-verify-peer"]);
     internal static readonly OptionForm TlsVerifyNoPeer = new(["--no-tls-verify-peer"]);
     internal static readonly OptionForm Transport = new(["--transport"], "auto|device|uring");
+    internal static readonly OptionForm UserId = new(["--uid"], "N");
     internal static readonly OptionForm Verbose = new(["--verbose", "-v"]);
     internal static readonly OptionForm Version = new(["--version", "-V"]);
 
@@ -44,7 +48,8 @@ internal static class OptionTable
     [
         FuseHelp, Help, LongOptions, ShortOptions, AllExports, Connections, ConnectTimeout, Export, Partitions,
         PidFile, ReadAhead, ReadOnly, Tls, TlsCertificates, TlsHostName, TlsPskFile, TlsUserName, TlsVerifyPeer,
-        TlsVerifyNoPeer, Transport, Verbose, Version, Debug, FuseOption, SingleThreaded,
+        TlsVerifyNoPeer, Transport, Verbose, Version, Debug, FuseOption, SingleThreaded, Cache,
+        GroupId, Mode, UserId,
     ];
 
     /// <summary>What --long-options or --short-options prints, one a line, for completion scripts.</summary>

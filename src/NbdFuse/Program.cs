@@ -3,6 +3,11 @@ using Linux;
 using Nbd;
 using NbdFuse;
 
+if (SizeCorrection.IsAskedFor(args))
+{
+    return SizeCorrection.Run(args);
+}
+
 Log log = new("nbdfuse", isVerbose: false);
 try
 {

@@ -17,7 +17,7 @@ public sealed class ExtentMapTests : IntegrationTest
     {
         string image = NewImage("raw", "64M", "write -P 1 1M 64k", "write -P 2 5M 3M", "write -z -u 6M 1M");
 
-        await AssertMapAsync(QemuNbd("-f", "raw", image), Allocation, minimumExtents: 5);
+        await AssertMapAsync(QemuNbd("-e", "4", "-f", "raw", image), Allocation, minimumExtents: 5);
     }
 
     [Fact]
@@ -25,7 +25,7 @@ public sealed class ExtentMapTests : IntegrationTest
     {
         string image = NewImage("qcow2", "64M", "write -P 1 1M 64k", "write -P 2 5M 3M", "write -z 20M 1M");
 
-        await AssertMapAsync(QemuNbd("-f", "qcow2", image), Allocation, minimumExtents: 5);
+        await AssertMapAsync(QemuNbd("-e", "4", "-f", "qcow2", image), Allocation, minimumExtents: 5);
     }
 
     [Fact]
@@ -35,7 +35,7 @@ public sealed class ExtentMapTests : IntegrationTest
         Tool.Run("qemu-img", "bitmap", "--add", image, "b0");
         Tool.Run("qemu-io", "-f", "qcow2", "-c", "write -P 2 5M 3M", "-c", "write -P 3 40M 64k", image);
 
-        await AssertMapAsync(QemuNbd("-f", "qcow2", "-B", "b0", image), Bitmap, minimumExtents: 5);
+        await AssertMapAsync(QemuNbd("-e", "4", "-f", "qcow2", "-B", "b0", image), Bitmap, minimumExtents: 5);
     }
 
     [Fact]
@@ -45,7 +45,7 @@ public sealed class ExtentMapTests : IntegrationTest
         string middle = NewImage("qcow2", below, "write -P 2 5M 3M");
         string top = NewImage("qcow2", middle, "write -P 3 6M 64k");
 
-        List<NbdExtent> map = await AssertMapAsync(QemuNbd("-f", "qcow2", "-A", top), Depth, minimumExtents: 9);
+        List<NbdExtent> map = await AssertMapAsync(QemuNbd("-e", "4", "-f", "qcow2", "-A", top), Depth, minimumExtents: 9);
 
         Assert.Equal((ulong[])[0, 1, 2, 3], map.Select(extent => extent.Flags).Distinct().Order());
     }
@@ -56,7 +56,7 @@ public sealed class ExtentMapTests : IntegrationTest
         string image = NewImage("qcow2", "64M", "write -P 1 1M 64k");
         Tool.Run("qemu-img", "bitmap", "--add", image, "b0");
         Tool.Run("qemu-io", "-f", "qcow2", "-c", "write -P 2 5M 3M", image);
-        NbdServer server = QemuNbd("-f", "qcow2", "-A", "-B", "b0", image);
+        NbdServer server = QemuNbd("-e", "4", "-f", "qcow2", "-A", "-B", "b0", image);
         await using NbdClient client = await ConnectAsync(server, Allocation, Bitmap, Depth, "x-nobody:has-this");
 
         Assert.Equal([Allocation, Depth, Bitmap], client.Export.MetaContexts);
@@ -67,15 +67,15 @@ public sealed class ExtentMapTests : IntegrationTest
     }
 
     [Theory]
-    [InlineData("data data='1@1048576 2*70000 @4194304 3*5' size=8M", 4)]
-    [InlineData("sparse-random 256M seed=1 percent=30 runlength=64k", 100)]
+    [InlineData("data data=1;@1048576;2*70000;@4194304;3*5 size=8M", 4)]
+    [InlineData("sparse-random 256M seed=1 percent=30 runlength=65536", 100)]
     [InlineData("memory 64M", 1)]
     [InlineData("memory 20G", 1)]
-    [InlineData("--filter=cacheextents sparse-random 64M seed=2", 5)]
-    [InlineData("--filter=blocksize-policy sparse-random 64M seed=3 blocksize-minimum=4096", 5)]
+    [InlineData("--filter=cacheextents sparse-random 64M seed=2 percent=30 runlength=65536", 100)]
+    [InlineData("--filter=blocksize-policy sparse-random 64M seed=3 percent=30 runlength=65536 blocksize-minimum=4096", 100)]
     public async Task What_nbdkit_serves(string arguments, int minimumExtents)
     {
-        NbdServer server = Nbdkit([.. arguments.Split(' ').Select(argument => argument.Replace("'", "", StringComparison.Ordinal))]);
+        NbdServer server = Nbdkit([.. arguments.Split(' ').Select(argument => argument.Replace(';', ' '))]);
 
         await AssertMapAsync(server, Allocation, minimumExtents);
     }

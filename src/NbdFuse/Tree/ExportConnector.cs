@@ -56,8 +56,7 @@ internal sealed class ExportConnector(
     internal FileAttributesInMemory AttributesOf(NbdListedExport listed)
     {
         ExportFileOptions options = ExportFileOptions.From(invocation, fileName: null, IsReadOnly(listed.Export), false);
-        uint mode = (options.ReadOnly ? 0x124u : 0x1b6u) & ~options.Umask;
-        return new FileAttributesInMemory((uint)LibC.S_IFREG | mode, options.UserId, options.GroupId);
+        return new FileAttributesInMemory((uint)LibC.S_IFREG | options.FileMode, options.UserId, options.GroupId);
     }
 
     private bool IsReadOnly(NbdExport? export) => invocation.ReadOnly || invocation.Fuse.ReadOnly || export?.IsReadOnly == true;

@@ -8,6 +8,9 @@ internal abstract unsafe class FileNode(ulong number) : TreeNode(number)
     /// <summary>Bytes, as far as they are known.</summary>
     internal abstract ulong SizeBytes { get; }
 
+    /// <summary>The export that it is of; null while that is not connected to.</summary>
+    internal abstract ExportFile? Export { get; }
+
     internal abstract void Open(FuseRequest request, uint flags);
 
     internal virtual void Release(FuseRequest request) => request.ReplyEmpty();

@@ -47,6 +47,9 @@ internal sealed partial class ListedExportNode : FileNode
     }
 
     /// <inheritdoc/>
+    internal override ExportFile? Export => Volatile.Read(ref _file);
+
+    /// <inheritdoc/>
     internal override ulong SizeBytes =>
         Volatile.Read(ref _file)?.SizeBytes ?? (ulong)(Volatile.Read(ref _listed).Export?.SizeBytes ?? 0);
 

@@ -16,6 +16,9 @@ internal sealed unsafe class PartitionNode(
     internal Partition Partition => partition;
 
     /// <inheritdoc/>
+    internal override ExportFile Export => disk;
+
+    /// <inheritdoc/>
     internal override ulong SizeBytes => partition.Length;
 
     /// <summary>Whether somebody has it open.</summary>

@@ -124,8 +124,7 @@ internal sealed class PartitionedTree : FileTree
 
     private PartitionNode Add(Partition partition)
     {
-        uint mode = (_options.ReadOnly ? 0x124u : 0x1b6u) & ~_options.Umask;
-        FileAttributesInMemory attributes = new((uint)LibC.S_IFREG | mode, _options.UserId, _options.GroupId);
+        FileAttributesInMemory attributes = new((uint)LibC.S_IFREG | _options.FileMode, _options.UserId, _options.GroupId);
         PartitionNode node = new(++_lastNumber, partition, _file, attributes) { Changing = OnChanging };
         _partitions[node.Number] = node;
         return node;

@@ -12,6 +12,9 @@ internal sealed unsafe class WholeExportNode(ulong number, ExportFile file) : Fi
     internal Action<ulong, ulong>? Changing { get; init; }
 
     /// <inheritdoc/>
+    internal override ExportFile Export => file;
+
+    /// <inheritdoc/>
     internal override ulong SizeBytes => file.SizeBytes;
 
     /// <inheritdoc/>

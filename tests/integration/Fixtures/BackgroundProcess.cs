@@ -64,7 +64,7 @@ internal sealed class BackgroundProcess : IDisposable
         process.ErrorDataReceived += started.Keep;
         try
         {
-            process.Start();
+            SpawningThread.Run(() => process.Start());
         }
         catch (System.ComponentModel.Win32Exception e)
         {
