@@ -62,7 +62,7 @@ public sealed class NbdInfoTests : IntegrationTest
 
         string list = Tool.Run("nbd-client", "-l", "127.0.0.1", $"{port}");
 
-        Assert.Equal("Negotiation: ..\ndisk [memory]\nother [null]", list.Trim());
+        Assert.Equal("Negotiation: ..\ndisk: memory\nother: null", list.Trim());
     }
 
     [Fact]
