@@ -43,17 +43,17 @@ internal sealed unsafe class CommandOperation : NbdCompletion, IValueTaskSource
 
     /// <summary>Sends a READ into <paramref name="destination"/>, which nobody touches after the result.</summary>
     internal ValueTask ReadAsync(
-        NbdConnectionPool pool, long offset, Memory<byte> destination, CancellationToken cancellationToken)
+        NbdByteAccess bytes, long offset, Memory<byte> destination, CancellationToken cancellationToken)
     {
         Begin(NbdCommandType.Read, offset, destination.Length);
         _destination = destination;
-        Errno error = pool.Read((ulong)offset, (uint)destination.Length, NbdCommandFlags.None, this);
+        Errno error = bytes.Read((ulong)offset, (uint)destination.Length, this);
         return Accepted(error, cancellationToken);
     }
 
     /// <summary>Sends a WRITE. The caller may change its data as soon as it has the result.</summary>
     internal ValueTask WriteAsync(
-        NbdConnectionPool pool,
+        NbdByteAccess bytes,
         long offset,
         ReadOnlyMemory<byte> data,
         NbdCommandFlags flags,
@@ -72,13 +72,13 @@ internal sealed unsafe class CommandOperation : NbdCompletion, IValueTaskSource
             _pinned = data.Pin();
         }
 
-        Errno error = pool.Write((ulong)offset, (byte*)_pinned.Pointer, (uint)data.Length, flags, this);
+        Errno error = bytes.Write((ulong)offset, (byte*)_pinned.Pointer, (uint)data.Length, flags, this);
         return Accepted(error, cancellationToken);
     }
 
-    /// <summary>Sends a command without data.</summary>
+    /// <summary>Sends TRIM, WRITE_ZEROES or CACHE.</summary>
     internal ValueTask RunAsync(
-        NbdConnectionPool pool,
+        NbdByteAccess bytes,
         NbdCommandType type,
         long offset,
         long length,
@@ -88,14 +88,23 @@ internal sealed unsafe class CommandOperation : NbdCompletion, IValueTaskSource
         Begin(type, offset, length);
         Errno error = type switch
         {
-            NbdCommandType.Flush => pool.Flush(this),
-            NbdCommandType.Trim => pool.Trim((ulong)offset, (ulong)length, flags, this),
-            NbdCommandType.WriteZeroes => pool.WriteZeroes((ulong)offset, (ulong)length, flags, this),
-            NbdCommandType.Cache => pool.Cache((ulong)offset, (ulong)length, this),
+            NbdCommandType.Trim => bytes.Trim((ulong)offset, (ulong)length, flags, this),
+            NbdCommandType.WriteZeroes => bytes.WriteZeroes((ulong)offset, (ulong)length, flags, this),
+            NbdCommandType.Cache => bytes.Cache((ulong)offset, (ulong)length, this),
             _ => Errno.EOPNOTSUPP,
         };
         return Accepted(error, cancellationToken);
     }
+
+    /// <summary>Sends a FLUSH.</summary>
+    internal ValueTask FlushAsync(NbdConnectionPool pool, CancellationToken cancellationToken)
+    {
+        Begin(NbdCommandType.Flush, 0, 0);
+        return Accepted(pool.Flush(this), cancellationToken);
+    }
+
+    /// <inheritdoc/>
+    protected internal override bool IsAbandoned => Volatile.Read(ref _state) == State.Cancelled;
 
     /// <inheritdoc/>
     protected internal override void OnCompleted(Errno outcome, byte* data)

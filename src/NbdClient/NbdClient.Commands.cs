@@ -4,7 +4,7 @@ using Nbd.Protocol;
 
 namespace Nbd;
 
-/// <content>The commands: ranges are checked, then split to the limits of the export.</content>
+/// <content>The commands: ranges are checked; what is too big for one command is sent in pieces.</content>
 public sealed partial class NbdClient
 {
     // Of one call that is too big for one command: enough to keep the wire busy, little enough to leave room.
@@ -16,8 +16,7 @@ public sealed partial class NbdClient
     /// <param name="cancellationToken">Ends the wait at once.</param>
     /// <exception cref="ArgumentOutOfRangeException"><paramref name="offset"/> is negative.</exception>
     /// <exception cref="NbdException">
-    /// EINVAL: past the end of the export, or not a multiple of its minimum block. Else what the server said; EIO
-    /// stands for a lost connection, too.
+    /// EINVAL: past the end of the export. Else what the server said; EIO stands for a lost connection, too.
     /// </exception>
     /// <exception cref="OperationCanceledException">The token was cancelled.</exception>
     public ValueTask ReadAsync(long offset, Memory<byte> buffer, CancellationToken cancellationToken = default)
@@ -29,9 +28,9 @@ public sealed partial class NbdClient
         }
 
         return buffer.Length <= _pool.MaximumReadBytes
-            ? TakeOperation().ReadAsync(_pool, offset, buffer, cancellationToken)
-            : TransferAsync(buffer.Length, (start, count) => TakeOperation().ReadAsync(
-                _pool, offset + start, buffer.Slice(start, count), cancellationToken));
+            ? TakeOperation().ReadAsync(_bytes, offset, buffer, cancellationToken)
+            : TransferAsync(offset, buffer.Length, (start, count) => TakeOperation().ReadAsync(
+                _bytes, offset + start, buffer.Slice(start, count), cancellationToken));
     }
 
     /// <summary>Writes bytes.</summary>
@@ -44,8 +43,8 @@ public sealed partial class NbdClient
     /// <exception cref="ArgumentOutOfRangeException"><paramref name="offset"/> is negative.</exception>
     /// <exception cref="ArgumentException"><paramref name="flags"/> has another flag.</exception>
     /// <exception cref="NbdException">
-    /// EROFS: the export is read-only. ENOSPC: past its end. EINVAL: not a multiple of its minimum block. Else what
-    /// the server said; EIO stands for a lost connection, too.
+    /// EROFS: the export is read-only. ENOSPC: past its end. Else what the server said; EIO stands for a lost
+    /// connection, too.
     /// </exception>
     /// <exception cref="OperationCanceledException">The token was cancelled.</exception>
     public ValueTask WriteAsync(
@@ -61,11 +60,14 @@ public sealed partial class NbdClient
             return Nothing(cancellationToken);
         }
 
+        if (data.Length <= _pool.MaximumReadBytes)
+        {
+            return TakeOperation().WriteAsync(_bytes, offset, data, flags, cancellationToken);
+        }
+
         bool flush = ReplaceForceUnitAccess(ref flags);
-        ValueTask written = data.Length <= _pool.MaximumReadBytes
-            ? TakeOperation().WriteAsync(_pool, offset, data, flags, cancellationToken)
-            : TransferAsync(data.Length, (start, count) => TakeOperation().WriteAsync(
-                _pool, offset + start, data.Slice(start, count), flags, cancellationToken));
+        ValueTask written = TransferAsync(offset, data.Length, (start, count) => TakeOperation().WriteAsync(
+            _bytes, offset + start, data.Slice(start, count), flags, cancellationToken));
         return flush ? ThenFlushAsync(written, cancellationToken) : written;
     }
 
@@ -81,8 +83,7 @@ public sealed partial class NbdClient
     public ValueTask FlushAsync(CancellationToken cancellationToken = default) =>
         !Export.CanFlush || cancellationToken.IsCancellationRequested
             ? Nothing(cancellationToken)
-            : TakeOperation().RunAsync(
-                _pool, NbdCommandType.Flush, 0, 0, NbdCommandFlags.None, cancellationToken);
+            : TakeOperation().FlushAsync(_pool, cancellationToken);
 
     /// <summary>
     /// Says that the content of a range is not needed any more. What it reads as afterwards is unknown: use
@@ -178,21 +179,12 @@ public sealed partial class NbdClient
             throw Refused(type, "the export is read-only", Errno.EROFS);
         }
 
-        if (offset > Export.SizeBytes || length > Export.SizeBytes - offset)
+        if (offset > SizeBytes || length > SizeBytes - offset)
         {
             throw Refused(
                 type,
-                $"{length} bytes at offset {offset} reach past the end of its {Export.SizeBytes} bytes",
+                $"{length} bytes at offset {offset} reach past the end of its {SizeBytes} bytes",
                 isChange ? Errno.ENOSPC : Errno.EINVAL);
-        }
-
-        if (((offset | length) & (Export.MinimumBlockBytes - 1)) != 0)
-        {
-            throw Refused(
-                type,
-                $"{length} bytes at offset {offset} are not whole blocks of {Export.MinimumBlockBytes} bytes, "
-                + "which the server requires",
-                Errno.EINVAL);
         }
     }
 
@@ -221,7 +213,7 @@ public sealed partial class NbdClient
     /// Moves more than one command can carry. After an error no further piece is begun; the end comes when no piece
     /// is in flight, since each still uses its part of the caller's memory.
     /// </summary>
-    private async ValueTask TransferAsync(int length, Func<int, int, ValueTask> begin)
+    private async ValueTask TransferAsync(long offset, int length, Func<int, int, ValueTask> begin)
     {
         Queue<Task> inFlight = new(PiecesInFlight);
         Exception? first = null;
@@ -232,7 +224,9 @@ public sealed partial class NbdClient
             {
                 while (first is null && start < length && inFlight.Count < PiecesInFlight)
                 {
-                    int count = Math.Min(length - start, _pool.MaximumReadBytes);
+                    // Each ends at a block boundary, so that only the first and the last may have parts of blocks.
+                    int inBlock = (int)(offset + start) & (Export.MinimumBlockBytes - 1);
+                    int count = Math.Min(length - start, _pool.MaximumReadBytes - inBlock);
                     inFlight.Enqueue(begin(start, count).AsTask());
                     start += count;
                 }
@@ -265,36 +259,6 @@ public sealed partial class NbdClient
             return Nothing(cancellationToken);
         }
 
-        bool flush = ReplaceForceUnitAccess(ref flags);
-        ValueTask done = length <= Export.MaximumPayloadBytes
-            ? TakeOperation().RunAsync(_pool, type, offset, length, flags, cancellationToken)
-            : RunInPiecesAsync(type, offset, length, flags, cancellationToken);
-        return flush ? ThenFlushAsync(done, cancellationToken) : done;
-    }
-
-    /// <summary>
-    /// Commands without data may be longer than a payload, but a server may refuse that (proto.md, "Size
-    /// constraints"); then pieces of a payload's length are its limit.
-    /// </summary>
-    private async ValueTask RunInPiecesAsync(
-        NbdCommandType type, long offset, long length, NbdCommandFlags flags, CancellationToken cancellationToken)
-    {
-        long limit = LongestRange;
-        while (length > 0)
-        {
-            long count = Math.Min(length, limit);
-            try
-            {
-                await TakeOperation().RunAsync(_pool, type, offset, count, flags, cancellationToken)
-                    .ConfigureAwait(false);
-                offset += count;
-                length -= count;
-            }
-            catch (NbdException e)
-                when (e.Errno is Errno.EINVAL or Errno.EOVERFLOW && count > Export.MaximumPayloadBytes)
-            {
-                limit = Export.MaximumPayloadBytes;
-            }
-        }
+        return TakeOperation().RunAsync(_bytes, type, offset, length, flags, cancellationToken);
     }
 }

@@ -20,12 +20,14 @@ public sealed partial class NbdClient
     /// </summary>
     /// <param name="offset">First byte, 0 to the size of the export.</param>
     /// <param name="length">Bytes, 0 or more.</param>
-    /// <param name="context">One of <see cref="NbdExport.MetaContexts"/>; see <see cref="NbdClientOptions.MetaContexts"/>.</param>
+    /// <param name="context">
+    /// One of <see cref="NbdExport.MetaContexts"/>; see <see cref="NbdClientOptions.MetaContexts"/>.
+    /// </param>
     /// <param name="cancellationToken">Ends the wait at once.</param>
     /// <exception cref="ArgumentOutOfRangeException">A negative range.</exception>
     /// <exception cref="NbdException">
-    /// EOPNOTSUPP: the export has no such context. EINVAL: past its end, or not a multiple of its minimum block. Else
-    /// what the server said; EIO stands for a lost connection, too.
+    /// EOPNOTSUPP: the export has no such context. EINVAL: past its end. Else what the server said; EIO stands for a
+    /// lost connection, too.
     /// </exception>
     /// <exception cref="OperationCanceledException">The token was cancelled.</exception>
     public IAsyncEnumerable<NbdExtent> GetExtentsAsync(
@@ -59,12 +61,16 @@ public sealed partial class NbdClient
     private async IAsyncEnumerable<NbdExtent> EnumerateExtents(
         long offset, long length, int context, [EnumeratorCancellation] CancellationToken cancellationToken)
     {
+        // Whole blocks are asked for.
+        long mask = Export.MinimumBlockBytes - 1L;
+        long first = offset;
         long end = offset + length;
+        offset &= ~mask;
         long limit = Export.ExtendedHeaders ? LongestRange : LongestCompactStatus;
         NbdExtent? last = null;
         while (offset < end)
         {
-            long count = Math.Min(end - offset, limit);
+            long count = Math.Min(((end + mask) & ~mask) - offset, limit);
             ExtentQuery query = new(this, context, offset, count) { Contexts = 1UL << context };
             Errno error = await RunAsync(query, offset, count, cancellationToken).ConfigureAwait(false);
             if (error is Errno.EINVAL or Errno.EOVERFLOW && count > Export.MaximumPayloadBytes)
@@ -88,8 +94,15 @@ public sealed partial class NbdClient
                     Errno.EPROTO);
             }
 
-            foreach (NbdExtent extent in query.Extents)
+            foreach (NbdExtent told in query.Extents)
             {
+                long start = Math.Max(told.Offset, first);
+                NbdExtent extent = told with { Offset = start, Length = Math.Min(told.End, end) - start };
+                if (extent.Length <= 0)
+                {
+                    continue;
+                }
+
                 if (last is { } before && before.Flags != extent.Flags)
                 {
                     yield return before;

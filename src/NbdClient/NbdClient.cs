@@ -9,6 +9,11 @@ namespace Nbd;
 /// commands may be in flight at once, and the server may carry them out in any order: two that overlap must not be
 /// in flight together unless all of them read.
 /// <para>
+/// Any offset and length will do. Where the server takes whole blocks only (<see cref="NbdExport.MinimumBlockBytes"/>),
+/// a read is widened, and a write reads the blocks that it covers in part, changes them, and writes them back; writes
+/// of other clients to those blocks may get lost.
+/// </para>
+/// <para>
 /// A cancelled command ends at once for its caller, who has its buffers back; whether the server carried it out is
 /// unknown.
 /// </para>
@@ -16,6 +21,7 @@ namespace Nbd;
 public sealed partial class NbdClient : IAsyncDisposable
 {
     private readonly NbdConnectionPool _pool;
+    private readonly NbdByteAccess _bytes;
     private readonly NbdClientOptions _options;
     private readonly ConcurrentQueue<CommandOperation> _idle = new();
     private NbdException? _lost;
@@ -28,12 +34,19 @@ public sealed partial class NbdClient : IAsyncDisposable
     private NbdClient(NbdConnectionPool pool, NbdClientOptions options)
     {
         _pool = pool;
+        _bytes = new NbdByteAccess(pool);
         _options = options;
         pool.ConnectionLost = reason => Interlocked.CompareExchange(ref _lost, reason, null);
     }
 
     /// <summary>What the server said about the export.</summary>
     public NbdExport Export => _pool.Export;
+
+    /// <summary>
+    /// Bytes that can be read and written: the size of the export, rounded down to whole blocks of
+    /// <see cref="NbdExport.MinimumBlockBytes"/>, because no command can reach the rest.
+    /// </summary>
+    public long SizeBytes => _bytes.SizeBytes;
 
     /// <summary>The server, as it was named when connecting.</summary>
     public NbdEndpoint Endpoint => _pool.Endpoint;

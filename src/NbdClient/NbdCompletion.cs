@@ -9,8 +9,8 @@ namespace Nbd;
 public abstract unsafe class NbdCompletion
 {
     /// <summary>
-    /// Called exactly once for each accepted command, on the receive thread of its connection. It must not block
-    /// and must not throw.
+    /// Called exactly once for each accepted command, on the receive thread of its connection, or on a thread of the
+    /// pool when it took a series of commands. It must not block and must not throw.
     /// </summary>
     /// <param name="outcome">How the command ended. EIO also stands for a lost connection.</param>
     /// <param name="data">
@@ -19,4 +19,10 @@ public abstract unsafe class NbdCompletion
     /// (a header put there makes one contiguous reply). If the READ has a destination: that. Null otherwise.
     /// </param>
     protected internal abstract void OnCompleted(Errno outcome, byte* data);
+
+    /// <summary>
+    /// Whether nobody waits for the outcome any more. Asked on any thread between two commands of a series
+    /// (<see cref="NbdByteAccess"/>), which then ends early, with EINTR.
+    /// </summary>
+    protected internal virtual bool IsAbandoned => false;
 }

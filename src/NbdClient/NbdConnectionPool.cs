@@ -5,7 +5,8 @@ namespace Nbd;
 
 /// <summary>
 /// The connections of one export, used in turn. This is the level beneath <c>NbdClient</c>: it allocates nothing
-/// per command, splits nothing and checks no ranges; the caller keeps to the limits of <see cref="Export"/>.
+/// per command and splits nothing: what is not whole blocks, or is more than one command can carry, is refused with
+/// EINVAL. Ranges are not checked against the size of the export. <see cref="NbdByteAccess"/> takes any range.
 /// Thread-safe.
 /// </summary>
 public sealed unsafe class NbdConnectionPool : IDisposable
@@ -40,8 +41,9 @@ public sealed unsafe class NbdConnectionPool : IDisposable
     {
         (Endpoint, _captive, Export) = (endpoint, captive, first.Export);
         IsEncrypted = first.Tls is not null;
-        // Rings drive plain sockets alone.
-        _rings = IsEncrypted ? null : rings;
+        // Rings drive plain sockets alone. Each uses its own connection for the requests of its processors: with more
+        // connections than processors some would never be used.
+        _rings = IsEncrypted || connections > Environment.ProcessorCount ? null : rings;
         _connections = new NbdConnection[connections];
     }
 
@@ -57,7 +59,10 @@ public sealed unsafe class NbdConnectionPool : IDisposable
     /// <summary>Whether the connections use TLS.</summary>
     public bool IsEncrypted { get; }
 
-    /// <summary>Whether the connections are driven by <see cref="NbdClientOptions.Rings"/>.</summary>
+    /// <summary>
+    /// Whether the connections are driven by <see cref="NbdClientOptions.Rings"/>: not with TLS, and not when there are
+    /// more of them than processors.
+    /// </summary>
     public bool UsesRings => _rings is not null;
 
     /// <summary>Number of connections that were opened.</summary>
@@ -170,7 +175,10 @@ public sealed unsafe class NbdConnectionPool : IDisposable
     /// <param name="length">Bytes, 1 to <see cref="MaximumReadBytes"/>.</param>
     /// <param name="flags">DF or none.</param>
     /// <param name="completion">Called once if the result is None, else never.</param>
-    /// <returns>None: accepted. EIO: every connection is lost. ENOMEM: too many commands in flight.</returns>
+    /// <returns>
+    /// None: accepted. EINVAL: not whole blocks, or too long. EIO: every connection is lost. ENOMEM: too many commands
+    /// in flight.
+    /// </returns>
     public Errno Read(ulong offset, uint length, NbdCommandFlags flags, NbdCompletion completion) =>
         Submit(NbdCommandType.Read, flags, offset, length, null, completion);
 
@@ -212,9 +220,7 @@ public sealed unsafe class NbdConnectionPool : IDisposable
     /// request.
     /// </returns>
     public Errno WriteZeroes(ulong offset, ulong length, NbdCommandFlags flags, NbdCompletion completion) =>
-        FitsHeader(length)
-            ? SubmitChange(NbdCommandType.WriteZeroes, flags, offset, length, null, completion)
-            : Errno.EINVAL;
+        SubmitChange(NbdCommandType.WriteZeroes, flags, offset, length, null, completion);
 
     /// <summary>Sends a TRIM: afterwards nothing is known about the content of the range.</summary>
     /// <param name="offset">First byte.</param>
@@ -228,9 +234,7 @@ public sealed unsafe class NbdConnectionPool : IDisposable
     /// request.
     /// </returns>
     public Errno Trim(ulong offset, ulong length, NbdCommandFlags flags, NbdCompletion completion) =>
-        FitsHeader(length)
-            ? SubmitChange(NbdCommandType.Trim, flags, offset, length, null, completion)
-            : Errno.EINVAL;
+        SubmitChange(NbdCommandType.Trim, flags, offset, length, null, completion);
 
     /// <summary>Sends a CACHE: a hint that the range will be read.</summary>
     /// <param name="offset">First byte.</param>
@@ -242,9 +246,8 @@ public sealed unsafe class NbdConnectionPool : IDisposable
     /// As for <see cref="Read(ulong, uint, NbdCommandFlags, NbdCompletion)"/>; EINVAL: the length does not fit into a
     /// request.
     /// </returns>
-    public Errno Cache(ulong offset, ulong length, NbdCompletion completion) => FitsHeader(length)
-        ? Submit(NbdCommandType.Cache, NbdCommandFlags.None, offset, length, null, completion)
-        : Errno.EINVAL;
+    public Errno Cache(ulong offset, ulong length, NbdCompletion completion) =>
+        Submit(NbdCommandType.Cache, NbdCommandFlags.None, offset, length, null, completion);
 
     /// <summary>
     /// Sends a BLOCK_STATUS: asks for the extents of each of the export's <see cref="NbdExport.MetaContexts"/>, or of
@@ -270,7 +273,7 @@ public sealed unsafe class NbdConnectionPool : IDisposable
         }
 
         bool areKnown = contexts == NbdClientOptions.MaximumMetaContexts || completion.Contexts >> contexts == 0;
-        return areKnown && FitsHeader(length)
+        return areKnown
             ? Submit(NbdCommandType.BlockStatus, flags, offset, length, null, completion)
             : Errno.EINVAL;
     }
@@ -347,20 +350,29 @@ public sealed unsafe class NbdConnectionPool : IDisposable
         _captive?.Dispose();
     }
 
-    private bool FitsHeader(ulong length) => length <= uint.MaxValue || Export.ExtendedHeaders;
-
     private Errno SubmitChange(
         NbdCommandType type, NbdCommandFlags flags, ulong offset, ulong length, byte* payload, NbdCompletion completion)
     {
+        if (!IsSendable(type, offset, length))
+        {
+            return Errno.EINVAL;
+        }
+
         const long OneChange = 1L << 32;
         const long OneSubmission = 1;
         _ = Interlocked.Add(ref _changes, OneChange + OneSubmission);
-        Errno error = Submit(type, flags, offset, length, payload, completion);
+        Errno error = Send(type, flags, offset, length, payload, completion);
         _ = Interlocked.Add(ref _changes, -OneSubmission);
         return error;
     }
 
     private Errno Submit(
+        NbdCommandType type, NbdCommandFlags flags, ulong offset, ulong length, byte* memory, NbdCompletion completion) =>
+        IsSendable(type, offset, length)
+            ? Send(type, flags, offset, length, memory, completion)
+            : Errno.EINVAL;
+
+    private Errno Send(
         NbdCommandType type, NbdCommandFlags flags, ulong offset, ulong length, byte* memory, NbdCompletion completion)
     {
         // A loop's thread uses the connection that it drives: no other thread is woken for the reply.
@@ -378,6 +390,19 @@ public sealed unsafe class NbdConnectionPool : IDisposable
         }
 
         return Errno.EIO;
+    }
+
+    private bool IsSendable(NbdCommandType type, ulong offset, ulong length)
+    {
+        ulong largest = type switch
+        {
+            NbdCommandType.Read => (ulong)MaximumReadBytes,
+            NbdCommandType.Write => (ulong)Export.MaximumPayloadBytes,
+            NbdCommandType.Flush => 0,
+            _ => Export.ExtendedHeaders ? ulong.MaxValue : uint.MaxValue,
+        };
+        return ((offset | length) & ((ulong)Export.MinimumBlockBytes - 1)) == 0 && length <= largest
+            && (length > 0 || largest == 0);
     }
 
     private Errno FlushAndWait(Deadline deadline)

@@ -1,5 +1,6 @@
 using Fuse;
 using Linux;
+using Nbd;
 using Nbd.Protocol;
 using Tmds.Linux;
 
@@ -7,12 +8,11 @@ namespace NbdFuse;
 
 /// <content>
 /// READ, WRITE and FSYNC. Each is one NBD command where it fits into one; then nothing here allocates, and the
-/// reply goes out from <see cref="ExportOperation"/> on the receive thread.
+/// reply goes out from <see cref="ExportOperation"/> on the receive thread. Otherwise <see cref="NbdByteAccess"/> makes
+/// several of it, and the reply goes out on the thread pool.
 /// </content>
 internal sealed unsafe partial class ExportFile
 {
-    private int _unalignedWarnings;
-
     internal void Read(FuseRequest request, ulong offset, uint size)
     {
         if (offset >= _size || size == 0)
@@ -30,20 +30,10 @@ internal sealed unsafe partial class ExportFile
 
     private void ReadPlainly(FuseRequest request, ulong offset, uint length)
     {
-        if (!IsAligned(offset, length))
-        {
-            ReplyUnaligned(request, offset, length);
-        }
-        else if (length <= _maximumRead)
-        {
-            ExportOperation operation = ExportOperation.For(request, ExportOperation.Kind.Read, length);
-            CompleteUnlessAccepted(operation, _pool.Read(offset, length, NbdCommandFlags.None, operation));
-        }
-        else
-        {
-            CommandSeries.Start(
-                request, ExportOperation.Kind.Read, length, _series.Read(offset, length, (nint)request.DataBuffer));
-        }
+        ExportOperation operation = ExportOperation.For(request, ExportOperation.Kind.Read, length);
+        CompleteUnlessAccepted(operation, _bytes.IsOneRead(offset, length)
+            ? _bytes.Read(offset, length, operation)
+            : _bytes.Read(offset, request.DataBuffer, length, operation));
     }
 
     internal void Write(FuseRequest request, ulong offset, byte* payload, uint length, uint openFlags)
@@ -67,31 +57,14 @@ internal sealed unsafe partial class ExportFile
         }
 
         length = (uint)Math.Min(length, _size - offset);
-        if (!IsAligned(offset, length))
-        {
-            ReplyUnaligned(request, offset, length);
-            return;
-        }
-
         _attributes.TouchModified();
         BeginChange(request, offset, length);
 
         // Of a file that the kernel caches it asks for durability with an FSYNC of its own.
         bool mustBeDurable = _options.Cache == CacheMode.None && (openFlags & LibC.O_DSYNC) != 0;
-        if (length <= _maximumWrite && (!mustBeDurable || _pool.Export.CanForceUnitAccess))
-        {
-            NbdCommandFlags flags = mustBeDurable ? NbdCommandFlags.ForceUnitAccess : NbdCommandFlags.None;
-            ExportOperation operation = ExportOperation.For(request, ExportOperation.Kind.Write, length);
-            CompleteUnlessAccepted(operation, _pool.Write(offset, payload, length, flags, operation));
-        }
-        else
-        {
-            CommandSeries.Start(
-                request,
-                ExportOperation.Kind.Write,
-                length,
-                _series.Write(offset, (nint)payload, length, mustBeDurable));
-        }
+        NbdCommandFlags flags = mustBeDurable ? NbdCommandFlags.ForceUnitAccess : NbdCommandFlags.None;
+        ExportOperation operation = ExportOperation.For(request, ExportOperation.Kind.Write, length);
+        CompleteUnlessAccepted(operation, _bytes.Write(offset, payload, length, flags, operation));
     }
 
     internal void Fsync(FuseRequest request)
@@ -125,19 +98,5 @@ internal sealed unsafe partial class ExportFile
         {
             ExportOperation.For(request, ExportOperation.Kind.Empty, 0).Changes(_readAhead, offset, length);
         }
-    }
-
-    private bool IsAligned(ulong offset, ulong length) => ((offset | length) & (_minimumBlock - 1)) == 0;
-
-    private void ReplyUnaligned(FuseRequest request, ulong offset, ulong length)
-    {
-        if (Interlocked.Exchange(ref _unalignedWarnings, 1) == 0)
-        {
-            _warn(
-                $"{request.Opcode} of {length} bytes at {offset}: the server takes only multiples of {_minimumBlock} "
-                + "bytes; programs get EINVAL (use O_DIRECT with aligned buffers, or a server without such a limit)");
-        }
-
-        request.ReplyError(Errno.EINVAL);
     }
 }

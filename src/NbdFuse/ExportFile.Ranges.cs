@@ -36,16 +36,14 @@ internal sealed unsafe partial class ExportFile
             // Nothing inside the file is asked for, or that it be allocated: the server does that when written to.
             request.ReplyEmpty();
         }
-        else if (!IsAligned(offset, length = Math.Min(length, _size - offset)))
-        {
-            ReplyUnaligned(request, offset, length);
-        }
         else
         {
             _attributes.TouchModified();
             BeginChange(request, offset, length);
             NbdCommandFlags flags = isPunch ? NbdCommandFlags.None : NbdCommandFlags.NoHole;
-            CommandSeries.Start(request, ExportOperation.Kind.Empty, 0, _series.Zero(request, offset, length, flags));
+            ExportOperation operation = ExportOperation.For(request, ExportOperation.Kind.Empty, 0);
+            CompleteUnlessAccepted(
+                operation, _bytes.WriteZeroes(offset, Math.Min(length, _size - offset), flags, operation));
         }
     }
 }

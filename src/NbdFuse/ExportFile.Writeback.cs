@@ -1,5 +1,6 @@
 using Fuse;
 using Linux;
+using Nbd.Protocol;
 
 namespace NbdFuse;
 
@@ -63,13 +64,8 @@ internal sealed partial class ExportFile
 
         _attributes.TouchModified();
         BeginChange(request, offset, _size - offset);
-        CommandSeries.Start(
-            request, ExportOperation.Kind.Write, 0, WriteWhatFits(offset, (nint)payload, (uint)(_size - offset)));
-    }
-
-    private async Task<Errno> WriteWhatFits(ulong offset, nint payload, uint length)
-    {
-        Errno error = await _series.Write(offset, payload, length, isDurable: false).ConfigureAwait(false);
-        return error == Errno.None ? Errno.ENOSPC : error;
+        ExportOperation operation = ExportOperation.For(request, ExportOperation.Kind.CutWrite, 0);
+        CompleteUnlessAccepted(
+            operation, _bytes.Write(offset, payload, (uint)(_size - offset), NbdCommandFlags.None, operation));
     }
 }

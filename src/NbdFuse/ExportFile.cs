@@ -1,4 +1,3 @@
-using System.Runtime.InteropServices;
 using Fuse;
 using Linux;
 using Nbd;
@@ -18,12 +17,8 @@ internal sealed partial class ExportFile
 
     private readonly NbdConnectionPool _pool;
     private readonly ExportFileOptions _options;
-    private readonly Action<string> _warn;
+    private readonly NbdByteAccess _bytes;
     private readonly ulong _size;
-    private readonly uint _minimumBlock;
-    private readonly uint _maximumRead;
-    private readonly uint _maximumWrite;
-    private readonly CommandSeries _series;
     private readonly FileAttributesInMemory _attributes;
     private readonly ReadAhead? _readAhead;
 
@@ -36,12 +31,16 @@ internal sealed partial class ExportFile
     {
         _pool = pool;
         _options = options;
-        _warn = warn;
-        _size = (ulong)pool.Export.SizeBytes;
-        _minimumBlock = (uint)pool.Export.MinimumBlockBytes;
-        _maximumRead = (uint)pool.MaximumReadBytes;
-        _maximumWrite = (uint)pool.Export.MaximumPayloadBytes;
-        _series = new CommandSeries(pool);
+        _bytes = new NbdByteAccess(pool);
+        _size = (ulong)_bytes.SizeBytes;
+        if (_bytes.SizeBytes != pool.Export.SizeBytes)
+        {
+            warn(
+                $"{pool.Endpoint}: the last {pool.Export.SizeBytes - _bytes.SizeBytes} bytes of the export are left out: "
+                + $"its size of {pool.Export.SizeBytes} bytes is not a multiple of the {pool.Export.MinimumBlockBytes} "
+                + "bytes that the server asks for at least");
+        }
+
         _attributes = new FileAttributesInMemory((uint)LibC.S_IFREG | options.FileMode, options.UserId, options.GroupId);
         _readAhead = readAhead is null ? null : CreateReadAhead(readAhead);
     }
@@ -50,7 +49,7 @@ internal sealed partial class ExportFile
     internal ulong SizeBytes => _size;
 
     /// <summary>The server's minimum block, in bytes.</summary>
-    internal uint MinimumBlockBytes => _minimumBlock;
+    internal uint MinimumBlockBytes => (uint)_pool.Export.MinimumBlockBytes;
 
     internal void Open(FuseRequest request, uint flags)
     {
@@ -115,16 +114,7 @@ internal sealed partial class ExportFile
     }
 
     /// <summary>Reads for ourselves, not for the kernel: any range inside the file, of at most a few MiB.</summary>
-    internal async Task<Errno> ReadBytes(ulong offset, Memory<byte> destination)
-    {
-        ulong start = offset / _minimumBlock * _minimumBlock;
-        ulong end = Math.Min(_size, (offset + (ulong)destination.Length + _minimumBlock - 1) / _minimumBlock * _minimumBlock);
-        byte[] blocks = GC.AllocateUninitializedArray<byte>((int)(end - start), pinned: true);
-        Errno error = await _series
-            .Read(start, (uint)blocks.Length, Marshal.UnsafeAddrOfPinnedArrayElement(blocks, 0)).ConfigureAwait(false);
-        blocks.AsMemory((int)(offset - start), destination.Length).CopyTo(destination);
-        return error;
-    }
+    internal Task<Errno> ReadBytes(ulong offset, Memory<byte> destination) => _bytes.ReadAsync(offset, destination);
 
     private FuseOpenFlags OpenFlags()
     {

@@ -5,7 +5,7 @@ using Nbd;
 namespace NbdFuse;
 
 /// <summary>
-/// Joins a request of the kernel with the one NBD command that serves it: the last hop of the fast path. It lives
+/// Joins a request of the kernel with the NBD command or commands that serve it: the last hop. It lives
 /// as long as its request object and is reused with it.
 /// </summary>
 internal sealed unsafe class ExportOperation : NbdCompletion
@@ -29,6 +29,9 @@ internal sealed unsafe class ExportOperation : NbdCompletion
 
         /// <summary>The number of bytes.</summary>
         Write,
+
+        /// <summary>ENOSPC: the rest of the data lies past the end.</summary>
+        CutWrite,
 
         /// <summary>Nothing.</summary>
         Empty,
@@ -73,6 +76,10 @@ internal sealed unsafe class ExportOperation : NbdCompletion
         {
             _request.ReplyWritten(_length);
         }
+        else if (_kind == Kind.CutWrite)
+        {
+            _request.ReplyError(Errno.ENOSPC);
+        }
         else
         {
             _request.ReplyEmpty();
@@ -81,6 +88,9 @@ internal sealed unsafe class ExportOperation : NbdCompletion
 
     /// <inheritdoc/>
     protected override void OnCompleted(Errno outcome, byte* data) => Complete(outcome, data);
+
+    /// <inheritdoc/>
+    protected override bool IsAbandoned => !_request.IsPending;
 
     private void EndChange()
     {

@@ -2,7 +2,7 @@ using Tmds.Linux;
 
 namespace IntegrationTests;
 
-public sealed class MountPointTests : IntegrationTest
+public abstract class MountPointTests : IntegrationTest
 {
     [Fact]
     public void In_a_folder_the_file_is_called_nbd()
@@ -105,4 +105,14 @@ public sealed class MountPointTests : IntegrationTest
         Assert.Equal(0, nbdfuse.WaitForExit());
         Assert.False(MountTable.IsMounted(Folder.FileAt("disk")));
     }
+}
+
+public sealed class MountPointOverDeviceTests : MountPointTests
+{
+    private protected override string Transport => Transports.Device;
+}
+
+public sealed class MountPointOverUringTests : MountPointTests
+{
+    private protected override string Transport => Transports.Uring;
 }

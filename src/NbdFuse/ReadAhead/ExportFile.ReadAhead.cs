@@ -16,8 +16,8 @@ internal sealed unsafe partial class ExportFile
 
     private ReadAhead? CreateReadAhead(BlockMemory memory)
     {
-        uint unit = Math.Max(4096, _minimumBlock);
-        uint largest = Math.Min(_maximumRead, BlockMemory.SlotBytes) & ~(unit - 1);
+        uint unit = Math.Max(4096, MinimumBlockBytes);
+        uint largest = Math.Min((uint)_pool.MaximumReadBytes, BlockMemory.SlotBytes) & ~(unit - 1);
         if (largest == 0)
         {
             return null;
@@ -25,7 +25,7 @@ internal sealed unsafe partial class ExportFile
 
         ReadAheadLimits limits = new()
         {
-            EndBytes = _size & ~((ulong)_minimumBlock - 1),
+            EndBytes = _size,
             UnitBytes = unit,
             SmallestBlockBytes = Math.Min(
                 largest, (uint)Math.Clamp(_pool.Export.PreferredBlockBytes, ReadAheadLimits.UsualSmallestBlock, largest)),
