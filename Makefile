@@ -4,6 +4,8 @@
 # make exercise   random operations on a mount against a model; ARGS="--seconds 3600 --threads 8 --seed 7"
 # make demo       a disk in memory and a qcow2 image as raw files, narrated; installs missing packages
 # make bench      side by side with the other programs that are installed
+# make pack       NuGet packages of the libraries in out/packages/
+# make api        writes the public face of the libraries down anew, for the test that compares it
 # make install    PREFIX=/usr/local DESTDIR=
 # make deps man format check-format clean
 
@@ -12,11 +14,12 @@ DESTDIR ?=
 PROJECT_nbdfuse := src/NbdFuse
 PROJECT_nbdserve := src/NbdServe
 PROGRAMS := nbdfuse nbdserve
+PACKAGES := Linux NbdProtocol NbdClient NbdServer
 SOURCES := $(shell find src -name '*.cs' -o -name '*.csproj') $(wildcard Directory.* global.json .editorconfig)
 export DOTNET_NOLOGO := 1
 export DOTNET_CLI_TELEMETRY_OPTOUT := 1
 
-.PHONY: all programs man install test test-slow exercise demo bench deps format check-format clean
+.PHONY: all programs man install test test-slow exercise demo bench pack api deps format check-format clean
 
 all: programs man
 
@@ -44,6 +47,16 @@ install: all
 	install -m 644 $(PROGRAMS:%=out/%.1) $(DESTDIR)$(PREFIX)/share/man/man1
 	install -m 644 packaging/systemd/* $(DESTDIR)$(PREFIX)/lib/systemd/system
 
+# The same sources give the same packages: no paths of this machine, no times.
+pack:
+	rm -rf out/packages
+	for project in $(PACKAGES); do \
+	    dotnet pack src/$$project -c Release -o out/packages -p:ContinuousIntegrationBuild=true || exit 1; done
+
+api:
+	dotnet build tests/unit -c Release
+	NBD_ACCEPT_API=1 artifacts/bin/UnitTests/release/UnitTests --filter-class '*PublicApiTests'
+
 test:
 	scripts/deps.sh install build man test
 	$(MAKE) all
@@ -51,7 +64,7 @@ test:
 
 test-slow:
 	scripts/deps.sh install build man test-slow
-	$(MAKE) all
+	$(MAKE) all pack
 	scripts/test.sh slow
 
 exercise:
@@ -67,9 +80,11 @@ demo:
 bench:
 	scripts/deps.sh install build man bench
 	$(MAKE) all
+	dotnet publish bench/client -c Release -o artifacts/native/clientbench
 	python3 bench/bench.py
 	python3 bench/bench_scale.py
 	python3 bench/bench_serve.py
+	python3 bench/bench_client.py
 
 deps:
 	scripts/deps.sh install build man test test-slow demo bench

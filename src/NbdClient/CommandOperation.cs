@@ -26,6 +26,12 @@ internal sealed unsafe class CommandOperation : NbdCompletion, IValueTaskSource
     private byte[]? _copy;
 
     private CancellationTokenRegistration _registration;
+
+    // Only with a time limit. The source is used for one command after the other until it fires.
+    private CancellationTokenSource? _timer;
+    private CancellationTokenRegistration _timeLimit;
+
+    private long _started;
     private int _state;
     private int _holders;
 
@@ -60,7 +66,7 @@ internal sealed unsafe class CommandOperation : NbdCompletion, IValueTaskSource
         CancellationToken cancellationToken)
     {
         Begin(NbdCommandType.Write, offset, data.Length);
-        if (cancellationToken.CanBeCanceled)
+        if (cancellationToken.CanBeCanceled || _client.HasCommandTimeout)
         {
             // An orphan may still be sending when the caller reuses its memory.
             _copy = ArrayPool<byte>.Shared.Rent(data.Length);
@@ -116,6 +122,7 @@ internal sealed unsafe class CommandOperation : NbdCompletion, IValueTaskSource
             Answer(outcome, data);
         }
 
+        ClientMetrics.End(_type, _started, _length, outcome);
         _client.CommandCompleted();
         Release();
     }
@@ -130,8 +137,15 @@ internal sealed unsafe class CommandOperation : NbdCompletion, IValueTaskSource
     {
         // Throws for a token of the past, before anything is released.
         _ = _result.GetStatus(token);
-        // Waits for a running Cancel, so that none meets the next command.
+        // Waits for a running Cancel or TimeOut, so that none meets the next command.
         _registration.Dispose();
+        _timeLimit.Dispose();
+        if (_timer is not null && !_timer.TryReset())
+        {
+            _timer.Dispose();
+            _timer = null;
+        }
+
         try
         {
             _result.GetResult(token);
@@ -146,6 +160,7 @@ internal sealed unsafe class CommandOperation : NbdCompletion, IValueTaskSource
     {
         (_type, _offset, _length) = (type, offset, length);
         (_state, _holders) = (State.Pending, 2);
+        _started = ClientMetrics.Begin();
     }
 
     private ValueTask Accepted(Errno error, CancellationToken cancellationToken)
@@ -161,17 +176,28 @@ internal sealed unsafe class CommandOperation : NbdCompletion, IValueTaskSource
             // Nobody can have the result yet, so this is still the command that was begun.
             _registration = cancellationToken.UnsafeRegister(
                 static (state, token) => ((CommandOperation)state!).Cancel(token), this);
+            if (_client.HasCommandTimeout)
+            {
+                _timer ??= new CancellationTokenSource();
+                _timeLimit = _timer.Token.UnsafeRegister(static state => ((CommandOperation)state!).TimeOut(), this);
+                _timer.CancelAfter(_client.CommandTimeout);
+            }
         }
 
         return task;
     }
 
-    private void Cancel(CancellationToken cancellationToken)
+    private void Cancel(CancellationToken cancellationToken) =>
+        Abandon(new OperationCanceledException(cancellationToken));
+
+    private void TimeOut() => Abandon(_client.TimedOut(_type, _offset, _length));
+
+    private void Abandon(Exception reason)
     {
         if (Interlocked.CompareExchange(ref _state, State.Cancelled, State.Pending) == State.Pending)
         {
             _destination = default;
-            _result.SetException(new OperationCanceledException(cancellationToken));
+            _result.SetException(reason);
         }
     }
 
@@ -212,7 +238,8 @@ internal sealed unsafe class CommandOperation : NbdCompletion, IValueTaskSource
             ArrayPool<byte>.Shared.Return(_copy);
         }
 
-        (_copy, _destination, _pinned, _registration) = (null, default, default, default);
+        (_copy, _destination, _pinned) = (null, default, default);
+        (_registration, _timeLimit) = (default, default);
         _result.Reset();
         _client.Recycle(this);
     }

@@ -13,6 +13,7 @@ internal sealed unsafe class ExtentQuery(NbdClient client, int context, long off
     private readonly TaskCompletionSource<Errno> _outcome = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private readonly List<NbdExtent> _extents = [];
     private readonly long _limit = offset + length;
+    private readonly long _started = ClientMetrics.Begin();
     private long _end = offset;
 
     /// <summary>How the command ended.</summary>
@@ -71,6 +72,7 @@ internal sealed unsafe class ExtentQuery(NbdClient client, int context, long off
     protected internal override void OnCompleted(Errno outcome, byte* data)
     {
         _outcome.SetResult(outcome);
+        ClientMetrics.End(NbdCommandType.BlockStatus, _started, length, outcome);
         client.CommandCompleted();
     }
 }

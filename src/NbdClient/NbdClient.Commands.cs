@@ -29,8 +29,7 @@ public sealed partial class NbdClient
 
         return buffer.Length <= _pool.MaximumReadBytes
             ? TakeOperation().ReadAsync(_bytes, offset, buffer, cancellationToken)
-            : TransferAsync(offset, buffer.Length, (start, count) => TakeOperation().ReadAsync(
-                _bytes, offset + start, buffer.Slice(start, count), cancellationToken));
+            : ReadInPiecesAsync(offset, buffer, cancellationToken);
     }
 
     /// <summary>Writes bytes.</summary>
@@ -60,15 +59,9 @@ public sealed partial class NbdClient
             return Nothing(cancellationToken);
         }
 
-        if (data.Length <= _pool.MaximumReadBytes)
-        {
-            return TakeOperation().WriteAsync(_bytes, offset, data, flags, cancellationToken);
-        }
-
-        bool flush = ReplaceForceUnitAccess(ref flags);
-        ValueTask written = TransferAsync(offset, data.Length, (start, count) => TakeOperation().WriteAsync(
-            _bytes, offset + start, data.Slice(start, count), flags, cancellationToken));
-        return flush ? ThenFlushAsync(written, cancellationToken) : written;
+        return data.Length <= _pool.MaximumReadBytes
+            ? TakeOperation().WriteAsync(_bytes, offset, data, flags, cancellationToken)
+            : WriteInPiecesAsync(offset, data, flags, cancellationToken);
     }
 
     /// <summary>
@@ -201,6 +194,20 @@ public sealed partial class NbdClient
 
         flags &= ~NbdCommandFlags.ForceUnitAccess;
         return true;
+    }
+
+    // Methods of their own: a lambda's captured variables are allocated where the method begins.
+    private ValueTask ReadInPiecesAsync(long offset, Memory<byte> buffer, CancellationToken cancellationToken) =>
+        TransferAsync(offset, buffer.Length, (start, count) => TakeOperation().ReadAsync(
+            _bytes, offset + start, buffer.Slice(start, count), cancellationToken));
+
+    private ValueTask WriteInPiecesAsync(
+        long offset, ReadOnlyMemory<byte> data, NbdCommandFlags flags, CancellationToken cancellationToken)
+    {
+        bool flush = ReplaceForceUnitAccess(ref flags);
+        ValueTask written = TransferAsync(offset, data.Length, (start, count) => TakeOperation().WriteAsync(
+            _bytes, offset + start, data.Slice(start, count), flags, cancellationToken));
+        return flush ? ThenFlushAsync(written, cancellationToken) : written;
     }
 
     private async ValueTask ThenFlushAsync(ValueTask change, CancellationToken cancellationToken)

@@ -123,17 +123,24 @@ public sealed partial class NbdClient
         }
     }
 
-    private Task<Errno> RunAsync(
+    private async Task<Errno> RunAsync(
         ExtentQuery query, long offset, long length, CancellationToken cancellationToken)
     {
         BeginCommand();
         Errno error = _pool.BlockStatus((ulong)offset, (ulong)length, NbdCommandFlags.None, query);
-        if (error == Errno.None)
+        if (error != Errno.None)
         {
-            return query.Outcome.WaitAsync(cancellationToken);
+            CommandCompleted();
+            return error;
         }
 
-        CommandCompleted();
-        return Task.FromResult(error);
+        try
+        {
+            return await query.Outcome.WaitAsync(CommandTimeout, cancellationToken).ConfigureAwait(false);
+        }
+        catch (TimeoutException)
+        {
+            throw TimedOut(NbdCommandType.BlockStatus, offset, length);
+        }
     }
 }

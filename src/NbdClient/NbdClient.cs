@@ -36,6 +36,7 @@ public sealed partial class NbdClient : IAsyncDisposable
         _pool = pool;
         _bytes = new NbdByteAccess(pool);
         _options = options;
+        ClientMetrics.Add(this);
         pool.ConnectionLost = reason => Interlocked.CompareExchange(ref _lost, reason, null);
     }
 
@@ -103,6 +104,12 @@ public sealed partial class NbdClient : IAsyncDisposable
                 $"The number of connections must be 1 to {NbdConnectionPool.MaximumConnections}.");
         }
 
+        if (chosen.CommandTimeout <= TimeSpan.Zero && chosen.CommandTimeout != Timeout.InfiniteTimeSpan)
+        {
+            throw new ArgumentOutOfRangeException(
+                nameof(options), chosen.CommandTimeout, "The time limit of commands must be positive or infinite.");
+        }
+
         // The conversation blocks: it gets a thread of its own for the moment.
         return Task.Factory.StartNew(
             () => new NbdClient(
@@ -126,6 +133,7 @@ public sealed partial class NbdClient : IAsyncDisposable
             return;
         }
 
+        ClientMetrics.Remove(this);
         CommandCompleted();
         try
         {
@@ -153,16 +161,38 @@ public sealed partial class NbdClient : IAsyncDisposable
         }
     }
 
+    /// <summary>Whether <see cref="CommandTimeout"/> is a limit.</summary>
+    internal bool HasCommandTimeout => CommandTimeout != Timeout.InfiniteTimeSpan;
+
+    internal TimeSpan CommandTimeout => _options.CommandTimeout;
+
+    /// <summary>Commands that did not complete yet, orphans too.</summary>
+    internal int CommandsInFlight => Volatile.Read(ref _inFlight) - (Volatile.Read(ref _isDisposed) == 0 ? 1 : 0);
+
+    /// <summary>The exception for a command that was not answered in time.</summary>
+    internal NbdException TimedOut(NbdCommandType type, long offset, long length) => new(
+        $"{Describe(type, offset, length)}: no answer within {CommandTimeout.TotalSeconds} s", Errno.ETIMEDOUT);
+
     /// <summary>The exception for a command that the server or the connection failed.</summary>
     internal NbdException Failed(NbdCommandType type, long offset, long length, Errno errno)
     {
-        string what = type == NbdCommandType.Flush
-            ? "FLUSH"
-            : $"{NameOf(type)} of {length} bytes at offset {offset}";
         NbdException? cause = errno == Errno.EIO ? Volatile.Read(ref _lost) : null;
         string reason = cause is null ? LinuxException.Describe(errno) : $"connection lost: {cause.Message}";
-        return new NbdException($"{what} on {Endpoint.FormatUri(Export.Name, IsEncrypted)}: {reason}", errno, cause);
+        return new NbdException($"{Describe(type, offset, length)}: {reason}", errno, cause);
     }
+
+    /// <summary>What a command is called in messages and statistics: as in the specification.</summary>
+    internal static string NameOf(NbdCommandType type) => type switch
+    {
+        NbdCommandType.Read => "READ",
+        NbdCommandType.Write => "WRITE",
+        NbdCommandType.Flush => "FLUSH",
+        NbdCommandType.Trim => "TRIM",
+        NbdCommandType.Cache => "CACHE",
+        NbdCommandType.WriteZeroes => "WRITE_ZEROES",
+        NbdCommandType.BlockStatus => "BLOCK_STATUS",
+        _ => type.ToString(),
+    };
 
     /// <summary>Called once for each operation that was taken, when the wire has let go of it.</summary>
     internal void CommandCompleted()
@@ -175,16 +205,11 @@ public sealed partial class NbdClient : IAsyncDisposable
 
     internal void Recycle(CommandOperation operation) => _idle.Enqueue(operation);
 
-    private static string NameOf(NbdCommandType type) => type switch
+    private string Describe(NbdCommandType type, long offset, long length)
     {
-        NbdCommandType.Read => "READ",
-        NbdCommandType.Write => "WRITE",
-        NbdCommandType.Trim => "TRIM",
-        NbdCommandType.Cache => "CACHE",
-        NbdCommandType.WriteZeroes => "WRITE_ZEROES",
-        NbdCommandType.BlockStatus => "BLOCK_STATUS",
-        _ => type.ToString(),
-    };
+        string range = type == NbdCommandType.Flush ? "" : $" of {length} bytes at offset {offset}";
+        return $"{NameOf(type)}{range} on {Endpoint.FormatUri(Export.Name, IsEncrypted)}";
+    }
 
     private CommandOperation TakeOperation()
     {

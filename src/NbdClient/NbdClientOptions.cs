@@ -21,6 +21,13 @@ public sealed record NbdClientOptions
     public TimeSpan ConnectTimeout { get; init; } = TimeSpan.FromSeconds(10);
 
     /// <summary>
+    /// Time limit for each command of <see cref="NbdClient"/>; <see cref="Timeout.InfiniteTimeSpan"/>, the default, for
+    /// none. A command that is not answered in time fails with ETIMEDOUT; as with a cancelled one, the server may still
+    /// carry it out. A READ or WRITE of more than 1 MiB is several commands.
+    /// </summary>
+    public TimeSpan CommandTimeout { get; init; } = Timeout.InfiniteTimeSpan;
+
+    /// <summary>
     /// Time limit for each step of <see cref="NbdClient.DisposeAsync"/>: the commands in flight, a last FLUSH, the
     /// end of the server if it was started for us; <see cref="Timeout.InfiniteTimeSpan"/> for none.
     /// </summary>

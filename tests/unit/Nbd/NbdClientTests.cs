@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using global::Nbd;
 using global::Nbd.Protocol;
 using Linux;
@@ -361,6 +362,40 @@ public sealed class NbdClientTests
         await using (NbdClient client = await NbdClient.ConnectAsync(server.Endpoint.FormatUri("a b"), null, Token))
         {
             Assert.Equal("a b", client.Export.Name);
+        }
+
+        server.Finish();
+    }
+
+    [Fact]
+    public async Task A_command_allocates_nothing_once_there_were_some()
+    {
+        MemoryDisk disk = new(MiB);
+        using FakeNbdServer server = new(disk.Serve);
+        await using (NbdClient client = await ConnectAsync(server))
+        {
+            byte[] buffer = new byte[4096];
+            long start = Stopwatch.GetTimestamp();
+            long allocated = 1;
+
+            // Until the compiler has optimised what it found to be used a lot.
+            while (allocated > 0)
+            {
+                Assert.True(Stopwatch.GetElapsedTime(start) < FakeNbdServer.TimeLimit, $"{allocated} bytes for 40 commands");
+                allocated = 0;
+                for (int i = 0; i < 20; i++)
+                {
+                    // Of this thread: the fake server allocates on its own.
+                    long before = GC.GetAllocatedBytesForCurrentThread();
+                    ValueTask read = client.ReadAsync(0, buffer, CancellationToken.None);
+                    allocated += GC.GetAllocatedBytesForCurrentThread() - before;
+                    await read;
+                    before = GC.GetAllocatedBytesForCurrentThread();
+                    ValueTask write = client.WriteAsync(0, buffer, cancellationToken: CancellationToken.None);
+                    allocated += GC.GetAllocatedBytesForCurrentThread() - before;
+                    await write;
+                }
+            }
         }
 
         server.Finish();
