@@ -98,7 +98,14 @@ public abstract class MountPointTests : IntegrationTest
 
         // File.Exists is false for a corpse, so the fixture is told what to expect.
         BackgroundProcess nbdfuse = Launch("-P", Folder.FileAt("pid"), Folder.FileAt("disk"), server.Uri);
-        Wait.Until(() => nbdfuse.HasExited || File.Exists(Folder.FileAt("pid")), "it is mounted");
+        FileInfo pidFile = new(Folder.FileAt("pid"));
+        Wait.Until(
+            () =>
+            {
+                pidFile.Refresh();
+                return nbdfuse.HasExited || (pidFile.Exists && pidFile.Length > 0);
+            },
+            "it is mounted");
 
         Assert.Equal(Data.Pattern(0, 65536), File.ReadAllBytes(Folder.FileAt("disk")));
         MountTable.Unmount(Folder.FileAt("disk"));
