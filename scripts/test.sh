@@ -17,6 +17,11 @@ if [ "$(id -u)" = 0 ] && [ "$(cat $uring 2>/dev/null)" = N ] && echo Y 2>/dev/nu
     echo "nbdfuse: $uring is Y while the tests run"
     trap 'echo N >$uring' EXIT
 fi
+if [ "$(cat $uring 2>/dev/null)" = Y ]; then
+    echo "nbdfuse: testing over /dev/fuse and over io_uring"
+else
+    echo "nbdfuse: testing over /dev/fuse only: $uring is not Y, and cannot be made so here"
+fi
 mkdir -p artifacts/test-results
 status=0
 for suite in $suites; do

@@ -81,7 +81,7 @@ internal sealed unsafe partial class FuseDispatcher
 
         FuseBody body = new(request.Frame + HeaderBytes, Math.Max(bodyLength, 0));
         request.Begin(channel, header, wellFormed ? body.ExpectedDataBytes(header.Opcode) : 0);
-        if (Unmatched is not null && Unmatched.Take(header.Unique))
+        if (Unmatched is not null && Unmatched.Take(header.Unique) && request.IsRequesterEnding)
         {
             request.ReplyError(Errno.EINTR);
             return true;
@@ -109,7 +109,7 @@ internal sealed unsafe partial class FuseDispatcher
     }
 
     /// <summary>
-    /// Answers the target with EINTR at once, so that its caller can be killed whatever the target waits for.
+    /// Answers the target with EINTR at once if its caller is to end, who can so be killed whatever it waits for.
     /// </summary>
     private void Interrupt(FuseChannel channel, ulong unique, ulong target)
     {

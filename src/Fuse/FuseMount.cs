@@ -88,12 +88,13 @@ public sealed class FuseMount : IDisposable
     }
 
     /// <summary>
-    /// Whether a path is a mount whose daemon is gone: stat(2) gives ENOTCONN, or ECONNABORTED when it went just now.
+    /// Whether a path is a mount whose daemon is gone: stat(2) gives ENOTCONN, or ECONNABORTED or, for one with rings,
+    /// ECANCELED when it goes just now.
     /// </summary>
     public static bool IsDeadMount(string path)
     {
         ArgumentNullException.ThrowIfNull(path);
-        return Fuse.Mountpoint.Stat(path) is Errno.ENOTCONN or Errno.ECONNABORTED;
+        return Fuse.Mountpoint.Stat(path) is Errno.ENOTCONN or Errno.ECONNABORTED or Errno.ECANCELED;
     }
 
     /// <summary>Unmounts a dead mount lazily.</summary>

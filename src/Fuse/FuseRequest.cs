@@ -107,6 +107,11 @@ public sealed unsafe partial class FuseRequest
     /// <summary>The unique while the request is unanswered, else 0.</summary>
     internal ulong Pending => Volatile.Read(ref _pending);
 
+    /// <summary>
+    /// Whether the thread that waits is to end, as far as can be known: one outside our PID namespace has no number.
+    /// </summary>
+    internal bool IsRequesterEnding => ProcessId == 0 || ProcessSignals.IsEnding(ProcessId);
+
     /// <summary>Whether the file system is not done with the request.</summary>
     internal bool IsTaken => Volatile.Read(ref _taken) != 0;
 

@@ -150,14 +150,20 @@ internal sealed class FuseRequestPool : IDisposable
         }
     }
 
-    /// <summary>Answers the request named <paramref name="unique"/> with EINTR, if it is there and unanswered.</summary>
+    /// <summary>
+    /// An INTERRUPT of the request named <paramref name="unique"/>: answers EINTR if its requester is to end. A signal
+    /// that does not ask for that (a timer, a runtime's own) interrupts no call on a local file, and none here; if
+    /// another follows, <see cref="FuseRequesterWatch"/> sees it.
+    /// </summary>
+    /// <returns>False when there is no such request, or it is answered.</returns>
     internal bool TryInterrupt(ulong unique)
     {
         for (int i = 0; i < _count; i++)
         {
-            if (_requests[i]!.TryAnswerInstead(unique, Errno.EINTR))
+            FuseRequest request = _requests[i]!;
+            if (request.Pending == unique)
             {
-                return true;
+                return !request.IsRequesterEnding || request.TryAnswerInstead(unique, Errno.EINTR);
             }
         }
 

@@ -19,7 +19,9 @@ internal sealed unsafe class ExtentQuery(NbdClient client, int context, long off
     /// <summary>How the command ended.</summary>
     internal Task<Errno> Outcome => _outcome.Task;
 
-    /// <summary>After success: at least one extent, end to end from the offset on, neighbours with different flags.</summary>
+    /// <summary>
+    /// After success: at least one extent, end to end from the offset on, neighbours with different flags.
+    /// </summary>
     internal List<NbdExtent> Extents => _extents;
 
     /// <summary>Behind the last extent.</summary>

@@ -220,7 +220,7 @@ public sealed partial class NbdByteAccess
                 return Errno.EINTR;
             }
 
-            uint part = (uint)Math.Min(length, step);
+            ulong part = Math.Min(length, step);
             ulong at = offset;
             Errno error = isSupported
                 ? await CommandTask.Run(task => Submit(type, at, part, flags, task)).ConfigureAwait(false)
@@ -246,7 +246,7 @@ public sealed partial class NbdByteAccess
     }
 
     private Errno Submit(
-        NbdCommandType type, ulong offset, uint length, NbdCommandFlags flags, NbdCompletion completion) => type switch
+        NbdCommandType type, ulong offset, ulong length, NbdCommandFlags flags, NbdCompletion completion) => type switch
         {
             NbdCommandType.Trim => _pool.Trim(offset, length, flags, completion),
             NbdCommandType.WriteZeroes => _pool.WriteZeroes(offset, length, flags, completion),

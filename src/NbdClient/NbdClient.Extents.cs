@@ -20,7 +20,9 @@ public sealed partial class NbdClient
     /// </summary>
     /// <param name="offset">First byte, 0 to the size of the export.</param>
     /// <param name="length">Bytes, 0 or more.</param>
-    /// <param name="context">One of <see cref="NbdExport.MetaContexts"/>; see <see cref="NbdClientOptions.MetaContexts"/>.</param>
+    /// <param name="context">
+    /// One of <see cref="NbdExport.MetaContexts"/>; see <see cref="NbdClientOptions.MetaContexts"/>.
+    /// </param>
     /// <param name="cancellationToken">Ends the wait at once.</param>
     /// <exception cref="ArgumentOutOfRangeException">A negative range.</exception>
     /// <exception cref="NbdException">

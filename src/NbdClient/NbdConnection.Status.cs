@@ -124,7 +124,9 @@ internal sealed unsafe partial class NbdConnection
 
     /// <param name="slot">The command.</param>
     /// <param name="descriptor">The next extent.</param>
-    /// <param name="sum">Length of those before it: only the last may reach to the end of the range, or past it.</param>
+    /// <param name="sum">
+    /// Length of those before it: only the last may reach to the end of the range, or past it.
+    /// </param>
     private void CheckDescriptor(CommandSlot slot, NbdBlockDescriptor descriptor, ulong sum)
     {
         bool one = slot.Flags.HasFlag(NbdCommandFlags.RequestOne);

@@ -41,8 +41,9 @@ public sealed unsafe class NbdConnectionPool : IDisposable
     {
         (Endpoint, _captive, Export) = (endpoint, captive, first.Export);
         IsEncrypted = first.Tls is not null;
-        // Rings drive plain sockets alone.
-        _rings = IsEncrypted ? null : rings;
+        // Rings drive plain sockets alone. Each uses its own connection for the requests of its processors: with more
+        // connections than processors some would never be used.
+        _rings = IsEncrypted || connections > Environment.ProcessorCount ? null : rings;
         _connections = new NbdConnection[connections];
     }
 
@@ -58,7 +59,10 @@ public sealed unsafe class NbdConnectionPool : IDisposable
     /// <summary>Whether the connections use TLS.</summary>
     public bool IsEncrypted { get; }
 
-    /// <summary>Whether the connections are driven by <see cref="NbdClientOptions.Rings"/>.</summary>
+    /// <summary>
+    /// Whether the connections are driven by <see cref="NbdClientOptions.Rings"/>: not with TLS, and not when there are
+    /// more of them than processors.
+    /// </summary>
     public bool UsesRings => _rings is not null;
 
     /// <summary>Number of connections that were opened.</summary>

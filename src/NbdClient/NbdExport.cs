@@ -25,7 +25,9 @@ public sealed record NbdExport
     /// </summary>
     public string? CanonicalName { get; init; }
 
-    /// <summary>The server's description of the export, made printable; null as for <see cref="CanonicalName"/>.</summary>
+    /// <summary>
+    /// The server's description of the export, made printable; null as for <see cref="CanonicalName"/>.
+    /// </summary>
     public string? Description { get; init; }
 
     /// <summary>Size in bytes, 0 to 2^63-1.</summary>

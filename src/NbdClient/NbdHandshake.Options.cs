@@ -81,7 +81,8 @@ internal sealed partial class NbdHandshake
                 return WithDetails(
                     export ?? throw Violation($"it acknowledged {SpecificationName(option)} without NBD_INFO_EXPORT"),
                     blockSizes,
-                    description) with { CanonicalName = canonicalName };
+                    description) with
+                { CanonicalName = canonicalName };
             }
 
             ReadOnlySpan<byte> data = ReceiveInfo(reply, out NbdInfoType type);

@@ -57,7 +57,7 @@ internal sealed class Daemon
         MountTarget target = MountTarget.Resolve(invocation.Mountpoint, log.Write);
         CheckTarget(invocation, target);
         using PidFile? pidFile = invocation.PidFile is string path ? PidFile.Prepare(path) : null;
-        using RingSet? rings = invocation.All ? null : RequestTransports.MakeRings(invocation, log);
+        using RingSet? rings = RequestTransports.MakeRings(invocation, log);
         using ExportPools pools = new();
         try
         {
@@ -99,6 +99,16 @@ internal sealed class Daemon
             _invocation.Endpoint, _invocation.ExportName, _invocation.Client with { Rings = _rings }, _signals.Token);
         _ = _pools.TryAdd(pool);
         _log.Verbose(Describe(pool));
+        if (_rings is not null && !pool.UsesRings)
+        {
+            RequestTransports.Refuse(
+                _invocation.Transport == RequestTransport.Uring,
+                _log,
+                pool.IsEncrypted
+                    ? "the connections are encrypted"
+                    : $"{pool.ConnectionCount} connections are more than {Environment.ProcessorCount} processors (-C)");
+        }
+
         ExportFileOptions options = ExportFileOptions.From(
             _invocation,
             _target.FileName,

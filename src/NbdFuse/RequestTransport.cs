@@ -32,6 +32,12 @@ internal static class RequestTransports
             return null;
         }
 
+        if (invocation.All)
+        {
+            Refuse(isMust, log, "--all has connections that come and go");
+            return null;
+        }
+
         if (!FuseSession.IsUringEnabled)
         {
             Refuse(isMust, log, $"the kernel does not offer it ({HowToEnable})");

@@ -19,6 +19,7 @@ internal static class CommandLine
     private static readonly Option<string?> s_tcp = new("--tcp");
     private static readonly Option<string?> s_tls = new("--tls");
     private static readonly Option<string?> s_tlsCertificates = new("--tls-certificates");
+    private static readonly Option<bool> s_tlsVerifyPeer = new("--tls-verify-peer");
     private static readonly Option<string?> s_unix = new("--unix", "-U");
     private static readonly Option<bool> s_verbose = new("--verbose", "-v");
     private static readonly Option<bool> s_version = new("--version", "-V");
@@ -48,6 +49,7 @@ internal static class CommandLine
             ReadOnly = parsed.GetValue(s_readOnly),
             Tls = tls,
             TlsCertificates = certificates,
+            TlsVerifyPeer = parsed.GetValue(s_tlsVerifyPeer),
             PidFile = parsed.GetValue(s_pidFile),
             ExitWithParent = parsed.GetValue(s_exitWithParent),
             Verbose = parsed.GetValue(s_verbose),
@@ -63,7 +65,7 @@ internal static class CommandLine
         Command command = new("nbdserve")
         {
             s_exitWithParent, s_export, s_help, s_longOptions, s_pidFile, s_readOnly, s_run, s_shortOptions,
-            s_standardStreams, s_tcp, s_tls, s_tlsCertificates, s_unix, s_verbose, s_version,
+            s_standardStreams, s_tcp, s_tls, s_tlsCertificates, s_tlsVerifyPeer, s_unix, s_verbose, s_version,
         };
         BackendArguments.AddTo(command);
         return command;
@@ -149,8 +151,9 @@ internal static class CommandLine
             "require" => TlsMode.Require,
             string other => throw new UsageException($"--tls must be require, on or off, not '{other}'"),
         };
-        return mode == TlsMode.Off || folder is not null
-            ? (mode, folder)
-            : throw new UsageException("--tls needs --tls-certificates DIR");
+        return mode != TlsMode.Off && folder is null ? throw new UsageException("--tls needs --tls-certificates DIR")
+            : mode == TlsMode.Off && parsed.GetValue(s_tlsVerifyPeer)
+                ? throw new UsageException("--tls-verify-peer needs --tls-certificates DIR, and not --tls off")
+            : (mode, folder);
     }
 }

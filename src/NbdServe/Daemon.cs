@@ -116,7 +116,12 @@ internal sealed class Daemon(Invocation invocation, Log log)
         ListExports = _ => new ValueTask<IReadOnlyList<NbdExportDescription>>(exports.List()),
         ReadOnly = invocation.ReadOnly,
         Tls = invocation.TlsCertificates is string folder && invocation.Tls != TlsMode.Off
-            ? new NbdServerTls { CertificateDirectory = folder, Require = invocation.Tls == TlsMode.Require }
+            ? new NbdServerTls
+            {
+                CertificateDirectory = folder,
+                Require = invocation.Tls == TlsMode.Require,
+                VerifyPeer = invocation.TlsVerifyPeer,
+            }
             : null,
         Log = log.Write,
         ClientLeft = OnClientLeft,

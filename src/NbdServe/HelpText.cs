@@ -33,7 +33,7 @@ internal static class HelpText
             --export NAME         name of the export (default: empty)
             --export NAME=BACKEND another export, such as --export 'disk=memory 1G'
             -r|--readonly         clients cannot write
-            --tls-certificates DIR  [--tls require|on|off]
+            --tls-certificates DIR  [--tls require|on|off] [--tls-verify-peer]
             -P|--pidfile FILE     written when clients can connect
             --exit-with-parent    end when the parent process ends
             -v|--verbose          tell what happens

@@ -25,6 +25,9 @@ internal sealed record Invocation
     /// <summary>Folder of the certificates; null without TLS.</summary>
     internal string? TlsCertificates { get; init; }
 
+    /// <summary>Clients need a certificate that the CA signed.</summary>
+    internal bool TlsVerifyPeer { get; init; }
+
     internal string? PidFile { get; init; }
 
     internal bool ExitWithParent { get; init; }

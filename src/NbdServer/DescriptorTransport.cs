@@ -17,7 +17,10 @@ internal sealed unsafe class DescriptorTransport : ServerTransport
     private readonly SafeFd? _stopped;
 
     /// <summary>Owns the descriptors from now on.</summary>
-    public DescriptorTransport(SafeFd input, SafeFd output)
+    /// <param name="input">Where requests come from.</param>
+    /// <param name="output">Where replies go to; may be the same.</param>
+    /// <param name="receiveTimeout">How often a socket that is waited for looks at the deadline of a request.</param>
+    public DescriptorTransport(SafeFd input, SafeFd output, TimeSpan receiveTimeout)
     {
         _input = input;
         _output = output;
@@ -27,6 +30,14 @@ internal sealed unsafe class DescriptorTransport : ServerTransport
         {
             int fd = LibC.eventfd(0, LibC.EFD_CLOEXEC | LibC.EFD_NONBLOCK);
             _stopped = fd < 0 ? throw LinuxException.FromLastError("eventfd") : new SafeFd(fd);
+        }
+        else
+        {
+            // A poll before each call would cost more.
+            // A timeval: seconds and microseconds, both of a machine word.
+            long microseconds = receiveTimeout.Ticks / TimeSpan.TicksPerMicrosecond;
+            nint* timeout = stackalloc nint[] { (nint)(microseconds / 1_000_000), (nint)(microseconds % 1_000_000) };
+            _ = LibC.setsockopt(input.Fd, LibC.SOL_SOCKET, LibC.SO_RCVTIMEO, timeout, 2 * sizeof(nint));
         }
 
         if (_outputIsSocket)
@@ -52,12 +63,18 @@ internal sealed unsafe class DescriptorTransport : ServerTransport
             int received = _inputIsSocket
                 ? (int)LibC.recv(_input.Fd, destination, wanted, all && !isTimed ? LibC.MSG_WAITALL : 0)
                 : (int)LibC.read(_input.Fd, destination, wanted);
+            Errno errno = received < 0 ? LinuxException.LastErrno : Errno.None;
+            if (RequestDeadline.HasPassed)
+            {
+                return 0;
+            }
+
             if (received >= 0)
             {
                 return received;
             }
 
-            if (LinuxException.LastErrno is not (Errno.EINTR or Errno.EAGAIN))
+            if (errno is not (Errno.EINTR or Errno.EAGAIN))
             {
                 return 0;
             }
@@ -135,7 +152,7 @@ internal sealed unsafe class DescriptorTransport : ServerTransport
         _stopped?.Dispose();
     }
 
-    /// <returns>False when receiving was stopped.</returns>
+    /// <returns>False when receiving was stopped, or the time for a request is over.</returns>
     private bool WaitForInput()
     {
         return Wait(_input.Fd, LibC.POLLIN, _stopped?.Fd ?? -1);
@@ -148,7 +165,7 @@ internal sealed unsafe class DescriptorTransport : ServerTransport
         {
             polled[0] = new() { fd = fd, events = events };
             polled[1] = new() { fd = stopFd, events = LibC.POLLIN };
-            int ready = LibC.poll(polled, 2, Deadline.RemainingMilliseconds);
+            int ready = LibC.poll(polled, 2, Deadline.Earliest(Deadline, RequestDeadline).RemainingMilliseconds);
             if (ready > 0)
             {
                 return polled[0].revents != 0;
@@ -156,7 +173,9 @@ internal sealed unsafe class DescriptorTransport : ServerTransport
 
             if (ready == 0)
             {
-                throw new LostClientException("it did not finish the handshake in time");
+                return RequestDeadline.HasPassed
+                    ? false
+                    : throw new LostClientException("it did not finish the handshake in time");
             }
         }
     }

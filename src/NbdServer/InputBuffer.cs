@@ -8,6 +8,9 @@ internal sealed unsafe class InputBuffer : IDisposable
     /// <summary>The most that is received ahead, in bytes; also the most that <see cref="TryFill"/> can be asked for.</summary>
     public const int MaximumBytes = 64 * 1024;
 
+    // Less is no connection that anybody works with.
+    private const int BytesPerSecond = 64 * 1024;
+
     private readonly NativeBuffer _memory = new(2 * MaximumBytes);
     private int _start;
     private int _end;
@@ -17,6 +20,9 @@ internal sealed unsafe class InputBuffer : IDisposable
 
     /// <summary>Bytes to receive ahead: many small requests come in one call, big payloads do not pass through here.</summary>
     public int LookAheadBytes { get; set; } = MaximumBytes;
+
+    /// <summary>Time for a request once its first byte is there, but for its data; infinite at first.</summary>
+    public TimeSpan RequestTimeout { get; set; } = Timeout.InfiniteTimeSpan;
 
     /// <summary>What is there. Valid until the next call.</summary>
     public ReadOnlySpan<byte> Bytes => new(_memory.Start + _start, Available);
@@ -45,6 +51,11 @@ internal sealed unsafe class InputBuffer : IDisposable
 
         while (Available < needed)
         {
+            if (Available > 0 && Transport.RequestDeadline == Deadline.Never)
+            {
+                Transport.RequestDeadline = DeadlineFor(0);
+            }
+
             int wanted = Math.Max(needed - Available, Math.Min(LookAheadBytes, _memory.Length - _end));
             int received = Transport.Receive(_memory.Start + _end, wanted, all: false);
             if (received == 0)
@@ -54,6 +65,8 @@ internal sealed unsafe class InputBuffer : IDisposable
 
             _end += received;
         }
+
+        Transport.RequestDeadline = Deadline.Never;
 
         return true;
     }
@@ -68,6 +81,12 @@ internal sealed unsafe class InputBuffer : IDisposable
         int moved = Math.Min(count, Available);
         Buffer.MemoryCopy(_memory.Start + _start, destination, count, moved);
         Consume(moved);
+        if (moved == count)
+        {
+            return true;
+        }
+
+        Transport.RequestDeadline = DeadlineFor(count - moved);
         while (moved < count)
         {
             int received = Transport.Receive(destination + moved, count - moved, all: true);
@@ -79,6 +98,8 @@ internal sealed unsafe class InputBuffer : IDisposable
             moved += received;
         }
 
+        Transport.RequestDeadline = Deadline.Never;
+
         return true;
     }
 
@@ -86,11 +107,16 @@ internal sealed unsafe class InputBuffer : IDisposable
     /// <returns>False when no more come.</returns>
     public bool TryDiscard(long count)
     {
+        Deadline deadline = DeadlineFor(count);
         while (count > 0)
         {
-            if (Available == 0 && !TryFill(1))
+            if (Available == 0)
             {
-                return false;
+                Transport.RequestDeadline = deadline;
+                if (!TryFill(1))
+                {
+                    return false;
+                }
             }
 
             int part = (int)Math.Min(count, Available);
@@ -100,6 +126,10 @@ internal sealed unsafe class InputBuffer : IDisposable
 
         return true;
     }
+
+    private Deadline DeadlineFor(long bytes) => RequestTimeout == Timeout.InfiniteTimeSpan
+        ? Deadline.Never
+        : Deadline.After(RequestTimeout + TimeSpan.FromSeconds((double)bytes / BytesPerSecond));
 
     public void Dispose() => _memory.Dispose();
 }

@@ -43,6 +43,7 @@ public sealed partial class NbdServer : IAsyncDisposable
         }
 
         ArgumentOutOfRangeException.ThrowIfLessThan(options.MaximumMemoryBytes, options.MaximumPayloadBytes);
+        ArgumentOutOfRangeException.ThrowIfLessThanOrEqual(options.RequestTimeout, TimeSpan.Zero);
         _options = options;
         _tls = options.Tls is null ? null : new TlsIdentity(options.Tls);
         _pool = new PayloadPool(options.MaximumMemoryBytes);
@@ -175,7 +176,7 @@ public sealed partial class NbdServer : IAsyncDisposable
         try
         {
             (input, output) = TakeStandard(input, output);
-            connection = new(new DescriptorTransport(input, output), _options, _tls, _pool, _log, OnEnded);
+            connection = new(new DescriptorTransport(input, output, _options.RequestTimeout), _options, _tls, _pool, _log, OnEnded);
             problem = TryAdd(connection);
             if (problem.Length == 0)
             {

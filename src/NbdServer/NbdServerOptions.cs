@@ -26,6 +26,12 @@ public sealed record NbdServerOptions
     /// </summary>
     public TimeSpan HandshakeTimeout { get; init; } = TimeSpan.FromSeconds(10);
 
+    /// <summary>
+    /// Time from the first byte of a request to its last; a second more for each 64 KiB of data. A client that needs
+    /// longer loses the connection. Between requests it may be silent for ever. Default 60 seconds.
+    /// </summary>
+    public TimeSpan RequestTimeout { get; init; } = TimeSpan.FromSeconds(60);
+
     /// <summary>Most requests of one connection that are served at a time, 1 to 1024. Default 64.</summary>
     public int MaximumRequestsInFlight { get; init; } = 64;
 

@@ -81,6 +81,7 @@ internal sealed unsafe partial class RequestLoop : IDisposable
         {
             if (!TryFill(headerBytes))
             {
+                ThrowIfSlow();
                 return _isStopping();
             }
 
@@ -101,6 +102,7 @@ internal sealed unsafe partial class RequestLoop : IDisposable
 
             if (!TryServe(header))
             {
+                ThrowIfSlow();
                 return false;
             }
         }
@@ -173,6 +175,15 @@ internal sealed unsafe partial class RequestLoop : IDisposable
             ? (header.Flags & NbdCommandFlags.PayloadLength) != 0
             : header.Type == NbdCommandType.Write;
         return follows ? (long)header.Length : 0;
+    }
+
+    // Why no more comes. The request is back in the table by now.
+    private void ThrowIfSlow()
+    {
+        if (_input.Transport.RequestDeadline.HasPassed)
+        {
+            throw new LostClientException("it took too long to send a request");
+        }
     }
 
     private ServerRequest Rent()

@@ -146,6 +146,7 @@ internal sealed class ServerConnection
         {
             using RequestLoop loop = new(input, negotiated, _options, _pool, _log, () => _isStopping, _cancellation.Token);
             bool isInOrder = false;
+            input.RequestTimeout = _options.RequestTimeout;
             try
             {
                 isInOrder = loop.Run();

@@ -12,6 +12,12 @@ internal abstract unsafe class ServerTransport : IDisposable
     /// <summary>When waiting for the client ends with <see cref="LostClientException"/>.</summary>
     public virtual Deadline Deadline { get; set; } = Deadline.Never;
 
+    /// <summary>
+    /// When <see cref="Receive"/> gives up a client that sends a request byte by byte, and returns 0; noticed no later
+    /// than the transport's own receive timeout after that.
+    /// </summary>
+    public virtual Deadline RequestDeadline { get; set; } = Deadline.Never;
+
     /// <summary>Whether <see cref="Send"/> can be told not to block.</summary>
     public abstract bool CanSendWithoutBlocking { get; }
 

@@ -45,7 +45,7 @@ internal sealed class TlsIdentity : IDisposable
     private static bool Import(X509Certificate2Collection collection, string path)
     {
         collection.ImportFromPemFile(path);
-        return true;
+        return collection.Count > 0 ? true : throw new IOException("there is no certificate in it");
     }
 
     private static T Read<T>(string files, Func<T> read)

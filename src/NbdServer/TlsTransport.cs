@@ -40,6 +40,13 @@ internal sealed unsafe class TlsTransport : ServerTransport
     }
 
     /// <inheritdoc/>
+    public override Deadline RequestDeadline
+    {
+        get => _inner.RequestDeadline;
+        set => _inner.RequestDeadline = value;
+    }
+
+    /// <inheritdoc/>
     public override bool CanSendWithoutBlocking => false;
 
     /// <inheritdoc/>

@@ -27,7 +27,8 @@ internal sealed record Settings
           --max-length BYTES of one operation (default: 262144)
           --backing FILE     the image that the server writes to: compared after writes, syncs and at the end
           --promise WHEN     when it is in there: write or sync (default: write)
-          --without LIST     operations to leave out, separated by commas: direct mmap append copy seek ...
+          --without LIST     operations to leave out, separated by commas: direct mmap append copy seek ...,
+                             or overrun: nothing goes beyond the end
           --save-model FILE  writes there what FILE must contain at the end
         """;
 

@@ -77,6 +77,7 @@ internal sealed unsafe partial class Worker : IDisposable
     /// <summary>A place that matters: near block and page boundaries, the ends of the file, the same few again and again.</summary>
     private ByteRange Pick(bool insideOnly = false)
     {
+        insideOnly |= _bench.Without("overrun");
         long size = _bench.Model.SizeBytes;
         int most = (int)Math.Min(_bench.Settings.MaxLength, size);
         int length = _random.Next(8) switch

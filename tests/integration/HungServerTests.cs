@@ -6,7 +6,7 @@ namespace IntegrationTests;
 /// The server is stopped with SIGSTOP, as if the network had swallowed it: whoever waits for it can be killed, and
 /// nbdfuse can be ended.
 /// </summary>
-public sealed class HungServerTests : IntegrationTest
+public abstract class HungServerTests : IntegrationTest
 {
     private static readonly TimeSpan s_soon = TimeSpan.FromSeconds(5);
 
@@ -196,4 +196,14 @@ public sealed class HungServerTests : IntegrationTest
         Assert.False(process.HasExited, "the program ended without the server");
         return process;
     }
+}
+
+public sealed class HungServerOverDeviceTests : HungServerTests
+{
+    private protected override string Transport => Transports.Device;
+}
+
+public sealed class HungServerOverUringTests : HungServerTests
+{
+    private protected override string Transport => Transports.Uring;
 }

@@ -2,7 +2,7 @@ using Tmds.Linux;
 
 namespace IntegrationTests;
 
-public sealed class MountPointTests : IntegrationTest
+public abstract class MountPointTests : IntegrationTest
 {
     [Fact]
     public void In_a_folder_the_file_is_called_nbd()
@@ -98,11 +98,28 @@ public sealed class MountPointTests : IntegrationTest
 
         // File.Exists is false for a corpse, so the fixture is told what to expect.
         BackgroundProcess nbdfuse = Launch("-P", Folder.FileAt("pid"), Folder.FileAt("disk"), server.Uri);
-        Wait.Until(() => nbdfuse.HasExited || File.Exists(Folder.FileAt("pid")), "it is mounted");
+        FileInfo pidFile = new(Folder.FileAt("pid"));
+        Wait.Until(
+            () =>
+            {
+                pidFile.Refresh();
+                return nbdfuse.HasExited || (pidFile.Exists && pidFile.Length > 0);
+            },
+            "it is mounted");
 
         Assert.Equal(Data.Pattern(0, 65536), File.ReadAllBytes(Folder.FileAt("disk")));
         MountTable.Unmount(Folder.FileAt("disk"));
         Assert.Equal(0, nbdfuse.WaitForExit());
         Assert.False(MountTable.IsMounted(Folder.FileAt("disk")));
     }
+}
+
+public sealed class MountPointOverDeviceTests : MountPointTests
+{
+    private protected override string Transport => Transports.Device;
+}
+
+public sealed class MountPointOverUringTests : MountPointTests
+{
+    private protected override string Transport => Transports.Uring;
 }

@@ -7,7 +7,7 @@ namespace IntegrationTests;
 /// The server is killed: errors for the programs, never a hang, and nbdfuse lives and unmounts. Its exit status is 1
 /// when something was written since the last good flush.
 /// </summary>
-public sealed class ServerDeathTests : IntegrationTest
+public abstract class ServerDeathTests : IntegrationTest
 {
     [Fact]
     public void Killed_while_idle_everything_after_is_an_error_and_unmounting_works()
@@ -80,7 +80,7 @@ public sealed class ServerDeathTests : IntegrationTest
     {
         NbdkitLog log = new(Folder.FileAt("nbdkit.log"));
         NbdServer server = Nbdkit("--filter=log", "memory", "256M", $"logfile={log.Path}");
-        NbdFuseMount mount = Mount(new MountRequest { Options = ["-C", "4"], Source = [server.Uri] });
+        NbdFuseMount mount = Mount(server.Uri);
         BackgroundProcess fio = Background(
             "fio", "--name=load", $"--filename={mount.File}", "--rw=randrw", "--bs=16k", "--direct=1", "--ioengine=libaio",
             "--iodepth=16", "--numjobs=4", "--size=64M", "--time_based", "--runtime=60", "--allow_file_create=0",
@@ -119,4 +119,14 @@ public sealed class ServerDeathTests : IntegrationTest
         Assert.False(mount.Process.HasExited, "nbdfuse is gone");
         mount.Unmount();
     }
+}
+
+public sealed class ServerDeathOverDeviceTests : ServerDeathTests
+{
+    private protected override string Transport => Transports.Device;
+}
+
+public sealed class ServerDeathOverUringTests : ServerDeathTests
+{
+    private protected override string Transport => Transports.Uring;
 }

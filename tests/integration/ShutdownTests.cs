@@ -2,7 +2,7 @@ using Tmds.Linux;
 
 namespace IntegrationTests;
 
-public sealed class ShutdownTests : IntegrationTest
+public abstract class ShutdownTests : IntegrationTest
 {
     [Theory]
     [InlineData("TERM")]
@@ -89,6 +89,40 @@ public sealed class ShutdownTests : IntegrationTest
     }
 
     [Fact]
+    [Trait("Speed", "Slow")]
+    public void Unmounting_under_load_50_times_leaves_nothing()
+    {
+        // So large that neither program comes to its end.
+        NbdServer server = Nbdkit("null", "1T");
+        for (int round = 0; round < 50; round++)
+        {
+            NbdFuseMount mount = Mount(server.Uri);
+            BackgroundProcess[] load =
+            [
+                .. new[] { "iflag", "oflag" }.Select(flag => Background(
+                    "dd", flag == "iflag" ? $"if={mount.File}" : "if=/dev/zero", flag == "iflag" ? "of=/dev/null" : $"of={mount.File}",
+                    "bs=4k", "conv=notrunc", $"{flag}=direct")),
+            ];
+            Wait.Until(
+                () => load.All(dd => dd.HasExited || ProcessTable.WaitsForFuse(dd.Id)), "both are at work", TimeSpan.FromSeconds(20));
+            Assert.DoesNotContain(load, dd => dd.HasExited);
+
+            if (round % 2 == 0)
+            {
+                mount.Stop(LibC.SIGTERM, TimeSpan.FromSeconds(9));
+            }
+            else
+            {
+                Tool.Run("fusermount3", "-u", "-z", mount.MountPath);
+                Array.ForEach(load, dd => dd.Signal(LibC.SIGKILL));
+                mount.CheckCleanEnd(TimeSpan.FromSeconds(30));
+            }
+
+            Assert.All(load, dd => Assert.NotEqual(0, dd.WaitForExit()));
+        }
+    }
+
+    [Fact]
     public void Writes_in_flight_at_SIGTERM_reach_the_server()
     {
         NbdkitLog log = new(Folder.FileAt("nbdkit.log"));
@@ -171,4 +205,14 @@ public sealed class ShutdownTests : IntegrationTest
 
         return Path;
     }
+}
+
+public sealed class ShutdownOverDeviceTests : ShutdownTests
+{
+    private protected override string Transport => Transports.Device;
+}
+
+public sealed class ShutdownOverUringTests : ShutdownTests
+{
+    private protected override string Transport => Transports.Uring;
 }

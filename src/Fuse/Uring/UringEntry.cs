@@ -22,6 +22,9 @@ internal sealed unsafe class UringEntry : FuseChannel, IRingWork
     private bool _needsAnotherRequest;
     private bool _isLarge;
 
+    // How much data came with the request.
+    private int _requestBytes;
+
     /// <param name="queues">Where it belongs.</param>
     /// <param name="index">Its number there.</param>
     /// <param name="queueId">The kernel's queue that it serves.</param>
@@ -77,7 +80,8 @@ internal sealed unsafe class UringEntry : FuseChannel, IRingWork
             return;
         }
 
-        CountMemory((int)_header->PayloadBytes);
+        _requestBytes = (int)_header->PayloadBytes;
+        request.TouchData(_requestBytes);
 
         // The parts lie one after the other, as if they had been read from the device.
         byte* operation = request.Data - operationBytes;
@@ -143,15 +147,17 @@ internal sealed unsafe class UringEntry : FuseChannel, IRingWork
             }
 
             _request = another;
+            _requestBytes = 0;
             _needsAnotherRequest = false;
         }
 
-        CountMemory((int)_header->PayloadBytes);
+        CountMemory(Math.Max(_requestBytes, (int)_header->PayloadBytes));
         _queues.Commit(this, _header->CommitId);
     }
 
     /// <summary>
-    /// Counts the entries whose data takes much memory, and when they are too many gives back all but what is in use.
+    /// Counts the entries whose data takes much memory. When they are too many, one that was needed for something small
+    /// gives back the rest; one that is large all the time does not, since a page costs more to get than to fill.
     /// Only while the entry is ours: not even the reply's data may be dropped before the kernel has it.
     /// </summary>
     private void CountMemory(int usedBytes)

@@ -1,18 +1,20 @@
 namespace Fuse;
 
 /// <summary>
-/// How many entries the kernel's queues get, and which ring serves which queue: queue q is served by ring q mod R.
-/// There is one queue for each processor that the machine can ever have, and all of them must be served. Immutable.
+/// How many entries the kernel's queues get, and which ring serves which queue. There is one queue for each processor
+/// that the machine can ever have, and all of them must be served. The queues of the processors that run are dealt out
+/// to the rings in turn, so that each gets its share also when every other processor is off. Immutable.
 /// </summary>
 internal sealed class UringLayout
 {
     // All entries together may take so much memory if all are used for the largest requests at once.
     private const long LargestMemoryBytes = 512L << 20;
-    private const int LargestDepth = 256;
+    private const int LargestDepth = 128;
     private const int SmallestDepth = 4;
     private const int SmallestBackground = 64;
 
     private readonly int[] _depths;
+    private readonly int[] _rings;
 
     /// <param name="rings">Number of rings, at least 1.</param>
     /// <param name="payloadBytes">Most data of an entry.</param>
@@ -25,9 +27,12 @@ internal sealed class UringLayout
             LargestMemoryBytes / payloadBytes / Math.Max(online.Count, 1), SmallestDepth, LargestDepth);
         _depths = new int[possible];
         Array.Fill(_depths, 1);
+        _rings = [.. Enumerable.Range(0, possible).Select(queue => queue % rings)];
+        int dealt = 0;
         foreach (int processor in online.Where(processor => processor < possible))
         {
             _depths[processor] = Depth;
+            _rings[processor] = dealt++ % rings;
         }
     }
 
@@ -50,11 +55,6 @@ internal sealed class UringLayout
     internal int DepthOf(int queue) => _depths[queue];
 
     /// <summary>The queues that a ring serves.</summary>
-    internal IEnumerable<int> QueuesOf(int ring)
-    {
-        for (int queue = ring; queue < _depths.Length; queue += Rings)
-        {
-            yield return queue;
-        }
-    }
+    internal IEnumerable<int> QueuesOf(int ring) =>
+        Enumerable.Range(0, _rings.Length).Where(queue => _rings[queue] == ring);
 }

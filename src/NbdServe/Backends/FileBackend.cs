@@ -6,8 +6,8 @@ using Tmds.Linux;
 namespace NbdServe.Backends;
 
 /// <summary>
-/// A raw file or a block device that all connections share. What the page cache holds is read on the caller's
-/// thread; what would wait for the disk goes to the thread pool. Thread-safe.
+/// A raw file or a block device that all connections share. What the page cache holds or
+/// takes is read and written on the caller's thread; what would wait for the disk goes to the thread pool. Thread-safe.
 /// </summary>
 internal sealed unsafe class FileBackend : NbdBackend
 {
@@ -65,7 +65,12 @@ internal sealed unsafe class FileBackend : NbdBackend
     public override ValueTask WriteAsync(
         long offset, ReadOnlyMemory<byte> source, bool forceUnitAccess, CancellationToken cancellationToken)
     {
-        // Into the page cache, which seldom waits.
+        // Into the page cache, which seldom waits; a disk that is slow gets threads of its own.
+        if (_file.IsSlow)
+        {
+            return _operations.WriteAsync(offset, source, forceUnitAccess);
+        }
+
         _file.Write(offset, source.Span);
         return forceUnitAccess ? _operations.FlushAsync() : ValueTask.CompletedTask;
     }

@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Text;
 using Linux;
 using Nbd;
@@ -12,7 +13,14 @@ internal sealed unsafe class OpenFile : IDisposable
 {
     private static readonly byte[] s_zeroes = new byte[256 * 1024];
 
+    // A write that took longer has waited for the disk (not only for a processor), and the next ones will.
+    private static readonly long s_slowTicks = Stopwatch.Frequency / 50;
+    private static readonly long s_slownessTicks = Stopwatch.Frequency;
+
     private readonly string _path;
+
+    // The timestamp until which writes are expected to wait. A lost update only costs a wait.
+    private long _slowUntil;
 
     // The data that was found last. It may have become a hole meanwhile: to call that data is right, if not the best.
     private volatile DataRun? _lastData;
@@ -30,6 +38,9 @@ internal sealed unsafe class OpenFile : IDisposable
 
     /// <summary>Best size for reading and writing, in bytes.</summary>
     internal int BlockBytes { get; private set; }
+
+    /// <summary>Whether a write waited for the disk within the last second, as when too many pages are dirty.</summary>
+    internal bool IsSlow => Stopwatch.GetTimestamp() < Volatile.Read(ref _slowUntil);
 
     internal bool IsRotational { get; private set; }
 
@@ -94,6 +105,7 @@ internal sealed unsafe class OpenFile : IDisposable
 
     internal void Write(long offset, ReadOnlySpan<byte> source)
     {
+        long begin = Stopwatch.GetTimestamp();
         fixed (byte* start = source)
         {
             for (int done = 0; done < source.Length;)
@@ -108,6 +120,12 @@ internal sealed unsafe class OpenFile : IDisposable
                     ThrowUnlessInterrupted("write", offset + done);
                 }
             }
+        }
+
+        long end = Stopwatch.GetTimestamp();
+        if (end - begin > s_slowTicks)
+        {
+            Volatile.Write(ref _slowUntil, end + s_slownessTicks);
         }
     }
 

@@ -13,6 +13,9 @@ public abstract class IntegrationTest : IDisposable
 
     private protected TestDirectory Folder { get; } = new();
 
+    /// <summary>How requests come to the nbdfuse of this test (a name of <see cref="Transports"/>); null: as it likes.</summary>
+    private protected virtual string? Transport => null;
+
     /// <inheritdoc/>
     public void Dispose()
     {
@@ -31,7 +34,8 @@ public abstract class IntegrationTest : IDisposable
 
     private protected NbdFuseMount Mount(MountRequest request)
     {
-        NbdFuseMount mount = NbdFuseMount.Start(Folder, request);
+        string[] transport = Transport is null ? [] : Transports.Options(Transport);
+        NbdFuseMount mount = NbdFuseMount.Start(Folder, request with { Options = [.. transport, .. request.Options] });
         return Started(mount, mount.Process);
     }
 

@@ -1,3 +1,5 @@
+using Tmds.Linux;
+
 namespace IntegrationTests.NbdServeTests;
 
 /// <summary>Single commands, from qemu-io and from scripts.</summary>
@@ -144,6 +146,34 @@ public sealed class CommandTests : IntegrationTest
             server.Socket);
 
         Tool.Python(server.Uri, "h.pwrite(b'ok', 0)\nassert h.pread(2, 0) == b'ok'");
+    }
+
+    [Fact]
+    public void A_disk_that_is_slow_to_write_does_not_hold_up_reads()
+    {
+        NbdServer disk = Nbdkit("--filter=delay", "memory", "4M", "wdelay=200ms");
+        NbdServer server = NbdServe("file", Mount(disk.Uri).File);
+
+        // The writes are one after the other on the disk: 3 seconds in all.
+        Tool.Python(
+            server.Uri,
+            """
+            ended = []
+            def end(what):
+                def callback(error):
+                    assert error.value == 0
+                    ended.append(what)
+                    return 1
+                return callback
+            for i in range(15):
+                h.aio_pwrite(nbd.Buffer.from_bytearray(bytearray(b'w' * 4096)), i * 4096, end('write'))
+            h.aio_pread(nbd.Buffer(4096), 2 << 20, end('read'))
+            while len(ended) < 16: h.poll(-1)
+            assert ended.index('read') < 10, ended
+            """);
+
+        server.Signal(LibC.SIGTERM);
+        Assert.Equal(0, server.Process.WaitForExit());
     }
 
     [Fact]

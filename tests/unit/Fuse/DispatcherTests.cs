@@ -50,7 +50,7 @@ public sealed unsafe class DispatcherTests
         FuseRequest request = files.TakeHeld();
 
         Assert.Equal(
-            (10ul, 2ul, FuseOpcode.Read, 1000u, 100u, 4321u),
+            (10ul, 2ul, FuseOpcode.Read, 1000u, 100u, FakeKernel.NoProcess),
             (request.Unique, request.NodeId, request.Opcode, request.UserId, request.GroupId, request.ProcessId));
         request.ReplyError(Errno.EIO);
     }

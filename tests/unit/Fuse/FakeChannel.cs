@@ -58,6 +58,9 @@ internal sealed unsafe class FakeKernel : IDisposable
 
     public FakeChannel Channel { get; } = new();
 
+    /// <summary>A process number that there never is: the requester is gone.</summary>
+    public const uint NoProcess = int.MaxValue;
+
     public FakeChannel OtherChannel { get; } = new();
 
     public ConcurrentQueue<string> Warnings { get; } = new();
@@ -67,7 +70,11 @@ internal sealed unsafe class FakeKernel : IDisposable
     public void Dispose() => Pool.Dispose();
 
     /// <summary>A request: header and body, the length filled in.</summary>
-    public static byte[] Request(FuseOpcode opcode, ulong unique, string bodyHex = "")
+    /// <param name="opcode">What is asked for.</param>
+    /// <param name="unique">Its number.</param>
+    /// <param name="bodyHex">What follows the header.</param>
+    /// <param name="requester">The thread that waits for the reply.</param>
+    public static byte[] Request(FuseOpcode opcode, ulong unique, string bodyHex = "", uint requester = NoProcess)
     {
         byte[] body = Convert.FromHexString(bodyHex.Replace(" ", "", StringComparison.Ordinal));
         byte[] request = new byte[FuseInHeader.SizeBytes + body.Length];
@@ -81,7 +88,7 @@ internal sealed unsafe class FakeKernel : IDisposable
                 NodeId = 2,
                 UserId = 1000,
                 GroupId = 100,
-                ProcessId = 4321,
+                ProcessId = requester,
             };
         }
 

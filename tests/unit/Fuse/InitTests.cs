@@ -19,13 +19,24 @@ public sealed class InitTests
     };
 
     [Fact]
+    public void Writes_stay_in_the_cache_only_when_that_is_wanted()
+    {
+        Assert.False(Negotiate(s_offer, NewBytes).Limits!.Flags.HasFlag(FuseInitFlags.WritebackCache));
+
+        FuseInit init = FuseInit.Negotiate(
+            s_offer, NewBytes, new FuseSessionOptions { WritebackCache = true }, maxReadBytes: 0, maxPagesLimit: 256);
+
+        Assert.True(init.Limits!.Flags.HasFlag(FuseInitFlags.WritebackCache));
+    }
+
+    [Fact]
     public void A_new_kernel_gets_one_mebibyte_requests_and_the_flags_that_we_want()
     {
         FuseInit init = Negotiate(s_offer, NewBytes);
 
         Assert.Equal(Errno.None, init.Error);
         Assert.Equal(64u, init.AnswerBytes);
-        Assert.Equal(0x42648021u, init.Answer.Flags);
+        Assert.Equal(0x52648021u, init.Answer.Flags);
         Assert.Equal(0x10u, init.Answer.Flags2);
         Assert.Equal(1u << 20, init.Answer.MaxWrite);
         Assert.Equal(256, init.Answer.MaxPages);

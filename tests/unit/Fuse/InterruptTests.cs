@@ -1,3 +1,4 @@
+using System.Buffers.Binary;
 using Fuse;
 using Linux;
 
@@ -20,6 +21,21 @@ public sealed class InterruptTests
         request.ReplyBytes("late"u8);
         Assert.Empty(kernel.Channel.Replies);
         Assert.Equal(0, kernel.Pool.Taken);
+    }
+
+    [Fact]
+    public void A_requester_that_is_not_to_end_waits_on()
+    {
+        HoldingFileSystem files = new();
+        using FakeKernel kernel = new(files);
+        byte[] read = DispatcherTests.Read(10);
+        BinaryPrimitives.WriteUInt32LittleEndian(read.AsSpan(32), (uint)Environment.ProcessId);
+        kernel.Send(read);
+
+        Assert.Empty(kernel.Ask(FakeKernel.Interrupt(10)));
+
+        files.TakeHeld().ReplyError(Errno.EIO);
+        Assert.Equal([FakeKernel.Error(Errno.EIO, 10)], kernel.Channel.Take());
     }
 
     [Fact]

@@ -216,20 +216,27 @@ public sealed class BlockStatusTests
         {
             peer.HandshakeWithContexts(extended, [Allocation]);
             FakeRequest request = peer.ReceiveRequest();
-            peer.Send(Frame.Status(
-                request, true, 1, [.. Enumerable.Range(0, Count).Select(i => ((ulong)(i % 7) + 1, (ulong)i % 4))]));
+            // Lengths 1 to 7, flags 0 to 3. As bytes: hexadecimal text of this size is a burden to other tests.
+            int size = extended ? 16 : 8;
+            byte[] descriptors = new byte[Count * size];
+            for (int i = 0; i < Count; i++)
+            {
+                descriptors[(i * size) + (size / 2) - 1] = (byte)((i % 7) + 1);
+                descriptors[(i * size) + size - 1] = (byte)(i % 4);
+            }
+
+            peer.Send(extended
+                ? Frame.ExtendedHeader(true, 6, request.Cookie, request.Offset, (16ul * Count) + 8)
+                    + Frame.U32(1) + Frame.U32(Count)
+                : Frame.ChunkHeader(true, 5, request.Cookie, (8 * Count) + 4) + Frame.U32(1));
+            peer.Send(descriptors);
             peer.Drain();
         });
         using NbdConnectionPool pool = Connect(server, Allocation);
-        RecordedStatus status = new();
+        CountedStatus status = new();
 
         Assert.Equal(Errno.None, pool.BlockStatus(0, uint.MaxValue, NbdCommandFlags.None, status));
-        Assert.Equal(Errno.None, status.Outcome);
-        (ulong Length, ulong Flags)[] extents = status.Of(0);
-        Assert.Equal(Count, extents.Length);
-        Assert.Equal(-1, Array.FindIndex(
-            extents, 0, extent => extent.Length is 0 or > 7));
-        Assert.Equal(((Count - 1ul) % 7 + 1, (Count - 1ul) % 4), extents[^1]);
+        Assert.Equal((Errno.None, Count), status.Result);
     }
 
     [Theory]
@@ -377,4 +384,25 @@ public sealed class BlockStatusTests
             "",
             new NbdClientOptions { Connections = 1, MetaContexts = contexts },
             CancellationToken.None);
+
+    /// <summary>Counts the extents that are as <see cref="The_longest_answer_comes_whole"/> has them.</summary>
+    private sealed unsafe class CountedStatus : NbdBlockStatusCompletion
+    {
+        private readonly TaskCompletionSource<(Errno Outcome, int Count)> _result = new();
+        private int _count;
+
+        internal (Errno Outcome, int Count) Result =>
+            _result.Task.WaitAsync(FakeNbdServer.TimeLimit).GetAwaiter().GetResult();
+
+        protected internal override void OnExtents(int context, ReadOnlySpan<NbdBlockDescriptor> extents)
+        {
+            foreach (NbdBlockDescriptor extent in extents)
+            {
+                _count += extent == new NbdBlockDescriptor(((ulong)_count % 7) + 1, (ulong)_count % 4) ? 1 : 0;
+            }
+        }
+
+        protected internal override void OnCompleted(Errno outcome, byte* data) =>
+            _result.SetResult((outcome, _count));
+    }
 }

@@ -114,6 +114,23 @@ internal sealed class FakePeer : IDisposable
         }
     }
 
+    /// <summary>Sends one byte again and again, until the other end has cut the connection.</summary>
+    internal async Task TrickleForEver(byte value, TimeSpan pace)
+    {
+        try
+        {
+            while (true)
+            {
+                _ = _socket.Send([value]);
+                await Task.Delay(pace);
+            }
+        }
+        catch (SocketException)
+        {
+            // The end that was waited for; it has several names.
+        }
+    }
+
     /// <summary>Sends each byte only when the client has read the one before.</summary>
     internal void SendByteByByte(string hex)
     {

@@ -51,6 +51,35 @@ public sealed class CommandLineTests
         Assert.Contains("--readahead", Refused(option, "dir", "nbd://localhost"));
 
     [Fact]
+    public void Cache_mode_permissions_and_owner_are_taken()
+    {
+        Invocation invocation = Parse(
+            "--cache=writeback", "--mode", "640", "--uid=1", "--gid=2", "-o", "allow_root,auto_cache,nonempty", "dir",
+            "nbd://localhost");
+
+        Assert.Equal(CacheMode.Writeback, invocation.Cache);
+        Assert.Equal(0x1a0u, invocation.Mode);
+        Assert.Equal(1u, invocation.UserId);
+        Assert.Equal(2u, invocation.GroupId);
+        Assert.True(invocation.Fuse.AllowRoot);
+        Assert.True(invocation.Fuse.KernelCache);
+        Assert.Equal(CacheMode.Writethrough, Parse("dir", "nbd://localhost").Cache);
+        Assert.Equal(CacheMode.None, Parse("-o", "direct_io", "dir", "nbd://localhost").Cache);
+        Assert.Equal(CacheMode.None, Parse("--partitions", "dir/disk", "nbd://localhost").Cache);
+    }
+
+    [Theory]
+    [InlineData("--cache=some", "none, writethrough or writeback")]
+    [InlineData("--mode=888", "octal")]
+    [InlineData("--mode=1777", "octal")]
+    [InlineData("-oallow_root,allow_other", "exclude each other")]
+    [InlineData("-odirect_io --cache=writeback", "excludes")]
+    [InlineData("--all --cache=writeback", "--all")]
+    [InlineData("-onosuch", "nosuch")]
+    public void Cache_modes_permissions_and_mount_options_that_make_no_sense_are_refused(string options, string reason) =>
+        Assert.Contains(reason, Refused([.. options.Split(' '), "dir", "nbd://localhost"]));
+
+    [Fact]
     public void Nothing_after_the_mountpoint_is_taken_for_an_option()
     {
         Invocation invocation = Parse("dir", "--command", "nbdkit", "-r", "--version", "-C", "9", "@file", "a b");

@@ -124,6 +124,8 @@ public sealed class CommandLineTests
     [InlineData("--tcp must", "null", "1", "--tcp", "example.com:1")]
     [InlineData("--tls must", "null", "1", "--tls", "maybe")]
     [InlineData("--tls needs", "null", "1", "--tls", "on")]
+    [InlineData("--tls-verify-peer needs", "null", "1", "--tls-verify-peer")]
+    [InlineData("--tls-verify-peer needs", "null", "1", "--tls-certificates", "d", "--tls", "off", "--tls-verify-peer")]
     [InlineData("-s is for one client", "null", "1", "-s", "--run", "true")]
     [InlineData("-s is for one client", "null", "1", "-s", "--tcp", "1")]
     [InlineData("two exports have the name 'a'", "null", "1", "--export", "a", "--export", "a=null 1")]

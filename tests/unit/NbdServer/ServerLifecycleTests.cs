@@ -298,6 +298,7 @@ public sealed class ServerLifecycleTests
             [
                 options with { MaximumConnections = 0 },
                 options with { MaximumRequestsInFlight = 0 },
+                options with { RequestTimeout = TimeSpan.Zero },
                 options with { MaximumRequestsInFlight = 1025 },
                 options with { MaximumPayloadBytes = 1000 },
                 options with { MaximumPayloadBytes = 100_000 },

@@ -14,10 +14,15 @@ internal sealed class TestServer : IAsyncDisposable
     private readonly ConcurrentQueue<string> _log = new();
 
     internal TestServer(TestDisk disk, Func<NbdServerOptions, NbdServerOptions>? with = null)
+        : this(name => Open(disk, name), with)
+    {
+    }
+
+    internal TestServer(Func<string, NbdBackend?> open, Func<NbdServerOptions, NbdServerOptions>? with = null)
     {
         NbdServerOptions options = new()
         {
-            OpenExport = (name, _) => ValueTask.FromResult<NbdBackend?>(Open(disk, name)),
+            OpenExport = (name, _) => ValueTask.FromResult(open(name)),
             Log = _log.Enqueue,
         };
         Server = new(with is null ? options : with(options));
