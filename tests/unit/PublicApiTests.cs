@@ -1,5 +1,4 @@
 using System.Reflection;
-using System.Runtime.CompilerServices;
 
 namespace UnitTests;
 
@@ -30,9 +29,20 @@ public sealed class PublicApiTests
             + Difference(File.Exists(file) ? File.ReadAllLines(file) : [], face.TrimEnd('\n').Split('\n')));
     }
 
-    /// <summary>What the packages depend on is in the files of the tests, which are where they were compiled.</summary>
-    private static string Folder([CallerFilePath] string path = "") =>
-        Path.Combine(Path.GetDirectoryName(path)!, "PublicApi");
+    /// <summary>In the sources: a build server's binaries do not say where those are, but lie beneath them.</summary>
+    private static string Folder()
+    {
+        const string InSources = "tests/unit/PublicApi";
+        DirectoryInfo? root = new(AppContext.BaseDirectory);
+        while (root is not null && !Directory.Exists(Path.Combine(root.FullName, InSources)))
+        {
+            root = root.Parent;
+        }
+
+        return Path.Combine(
+            root?.FullName ?? throw new DirectoryNotFoundException($"no {InSources} above {AppContext.BaseDirectory}"),
+            InSources);
+    }
 
     private static string Difference(string[] before, string[] after) => string.Join(
         '\n',
