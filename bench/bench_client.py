@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Side by side: NbdClient, by completions and by await, and libnbd (fio's nbd engine) on the same sockets, each with one
-connection.
+connection; and reads over TLS next to nbdcopy, with as many connections as it uses.
 
 As in bench.py, short slices run interleaved, round by round, and all share the processors.
 
-Environment: ROUNDS (5), SECONDS per slice (1), ROWS (comma-separated names; all by default), CLIENTBENCH_BIN
+Environment: ROUNDS (5), SECONDS per slice (1), ROWS (comma-separated names, "tls" too; all by default), CLIENTBENCH_BIN
 (artifacts/native/clientbench/clientbench), NBDSERVE_BIN (out/nbdserve).
 """
 
@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 from bench import ROOT, ROUNDS, SECONDS, SIZE_MIB, Row, median, median_ratio, run_slice
@@ -28,6 +29,14 @@ ROWS = [
     Row("read8", "256 KiB random read, depth 8", "MB/s", 1.0, ["--rw=randread", "--bs=256k", "--iodepth=8"]),
     Row("write8", "256 KiB random write, depth 8", "MB/s", 1.0, ["--rw=randwrite", "--bs=256k", "--iodepth=8"]),
 ]
+
+
+def run_ours(uri, mode, direction, block, depth, connections):
+    arguments = [uri, mode, direction, str(block), str(depth), str(SECONDS), str(connections)]
+    result = subprocess.run([PROGRAM, *arguments], capture_output=True, text=True, timeout=SECONDS + 60)
+    if result.returncode != 0:
+        sys.exit(f"bench: {PROGRAM} {' '.join(arguments)}:\n{result.stdout}{result.stderr}")
+    return json.loads(result.stdout)
 
 
 class Libnbd:
@@ -54,14 +63,9 @@ class Ours:
         self.mode = mode
 
     def measure(self, row):
-        block, depth = ("4096", "32") if row.unit == "IOPS" else (str(256 << 10), "8")
+        block, depth = (4096, 32) if row.unit == "IOPS" else (256 << 10, 8)
         direction = "write" if "write" in row.name else "read"
-        result = subprocess.run(
-            [PROGRAM, self.server.uri, self.mode, direction, block, depth, str(SECONDS), "1"],
-            capture_output=True, text=True, timeout=SECONDS + 60)
-        if result.returncode != 0:
-            sys.exit(f"bench: {PROGRAM} failed for {self.name}, {row.name}:\n{result.stdout}{result.stderr}")
-        figures = json.loads(result.stdout)
+        figures = run_ours(self.server.uri, self.mode, direction, block, depth, connections=1)
         value = figures["iops"] if row.unit == "IOPS" else figures["bytes_per_second"] / 1e6
         return value, figures["allocated_per_operation"]
 
@@ -91,6 +95,46 @@ def measure(server, rows):
               + f"{target:>18}{bytes_per_operation:>20}", flush=True)
 
 
+def make_certificates(folder):
+    """An authority, and a certificate of it for localhost, as NBD programs expect them in a folder."""
+    folder.mkdir(parents=True)
+
+    def certtool(template, *arguments):
+        path = folder / "template"
+        path.write_text(template)
+        subprocess.run(["certtool", "--template", path, *arguments], cwd=folder, check=True, capture_output=True)
+
+    for name in ("ca", "server"):
+        certtool("", "--generate-privkey", "--outfile", f"{name}-key.pem")
+    certtool("cn = benchmark\nca\ncert_signing_key\n",
+             "--generate-self-signed", "--load-privkey", "ca-key.pem", "--outfile", "ca-cert.pem")
+    certtool("cn = localhost\ndns_name = localhost\ntls_www_server\nsigning_key\nencryption_key\n",
+             "--generate-certificate", "--load-ca-certificate", "ca-cert.pem", "--load-ca-privkey", "ca-key.pem",
+             "--load-privkey", "server-key.pem", "--outfile", "server-cert.pem")
+
+
+def measure_tls(folder):
+    certificates = folder / "certificates"
+    make_certificates(certificates)
+    server = Server("tls", nbdkit("--tls=require", f"--tls-certificates={certificates}", "memory", f"{SIZE_MIB}M"),
+                    folder / "tls", is_filled=False)
+    uri = f"nbds+unix:///?socket={server.socket}&tls-certificates={certificates}&tls-hostname=localhost"
+    theirs, ours_figures = [], []
+    try:
+        for number in range(ROUNDS):
+            print(f"nbdkit memory over TLS: round {number + 1} of {ROUNDS}", file=sys.stderr)
+            begin = time.perf_counter()
+            # All of it is zeroes and not allocated: it is to be read nevertheless.
+            subprocess.run(["nbdcopy", "--no-extents", "--connections=4", uri, "null:"], check=True)
+            theirs.append((SIZE_MIB << 20) / (time.perf_counter() - begin) / 1e6)
+            figures = run_ours(uri, "async", "read", 256 << 10, 64, connections=4)
+            ours_figures.append(figures["bytes_per_second"] / 1e6)
+    finally:
+        server.stop()
+    print(f"\nnbdkit memory over TLS (X.509), 256 KiB read: nbdcopy {median(theirs):.0f} MB/s, async {median(ours_figures):.0f} "
+          f"MB/s ({median_ratio(ours_figures, theirs):.2f}x, target: >= 0.8x)")
+
+
 def main():
     chosen = os.environ.get("ROWS", "")
     rows = [row for row in ROWS if not chosen or row.name in chosen.split(",")]
@@ -104,12 +148,14 @@ def main():
         "nbdserve memory": ours("memory", f"{SIZE_MIB}M"),
     }
     try:
-        for name, command in servers.items():
+        for name, command in servers.items() if rows else ():
             server = Server(name, command, folder / name.replace(" ", "-"))
             try:
                 measure(server, rows)
             finally:
                 server.stop()
+        if not chosen or "tls" in chosen.split(","):
+            measure_tls(folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -26,7 +26,7 @@ needed_by() {
                        /bin/busybox:busybox-static cpio:cpio xz:xz-utils python3:python3 \
                        /boot/vmlinuz-*-cloud-amd64:linux-image-cloud-amd64 ;;
         bench) echo fusermount3:fuse3 nbdkit:nbdkit nbdfuse:libnbd-bin qemu-nbd:qemu-utils fio:fio python3:python3 \
-                    qemu-storage-daemon:qemu-system-common ;;
+                    qemu-storage-daemon:qemu-system-common nbdcopy:libnbd-bin certtool:gnutls-bin ;;
         *) echo "deps.sh: unknown group '$1'" >&2; exit 2 ;;
     esac
 }
