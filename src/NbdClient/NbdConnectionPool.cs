@@ -9,7 +9,7 @@ namespace Nbd;
 /// EINVAL. Ranges are not checked against the size of the export. <see cref="NbdByteAccess"/> takes any range.
 /// Thread-safe.
 /// </summary>
-public sealed unsafe class NbdConnectionPool : IDisposable
+public sealed unsafe partial class NbdConnectionPool : IDisposable
 {
     /// <summary>Largest number of connections that can be asked for.</summary>
     public const int MaximumConnections = 1024;
@@ -96,195 +96,13 @@ public sealed unsafe class NbdConnectionPool : IDisposable
     public Action<NbdException>? ConnectionLost { get; set; }
 
     /// <summary>
-    /// Starts the server if the endpoint says so, and opens the connections: as many as
-    /// <paramref name="options"/> ask for when the export allows more than one, otherwise one.
-    /// </summary>
-    /// <exception cref="NbdException">
-    /// The server cannot be run or reached, or refuses the export; <see cref="NbdException.Errno"/> tells which.
-    /// </exception>
-    public static NbdConnectionPool Connect(
-        NbdEndpoint endpoint, string exportName, NbdClientOptions options, CancellationToken cancellationToken)
-    {
-        using TlsCredentials? tls = TlsCredentials.Read(options.Tls, endpoint);
-        CaptiveServer? captive = CaptiveServer.Start(endpoint);
-        NbdConnectionPool? pool = null;
-        try
-        {
-            NbdEndpoint address = captive?.Address ?? endpoint;
-            (SafeFd socket, NegotiatedConnection negotiated) = Open();
-            pool = new NbdConnectionPool(endpoint, captive, negotiated, Connections(negotiated), options.Rings);
-            pool.Add(0, socket, negotiated);
-            for (int i = 1; i < pool.ConnectionCount; i++)
-            {
-                (socket, negotiated) = Open();
-                pool.Add(i, socket, negotiated);
-            }
-
-            return pool;
-
-            int Connections(NegotiatedConnection first) =>
-                first.Export.CanMultiConn && address is not NbdEndpoint.Fd
-                    ? options.Connections ?? (options.Rings is null || first.Tls is not null
-                        ? Math.Min(4, Math.Max(2, Environment.ProcessorCount / 2))
-                        : Math.Min(8, Environment.ProcessorCount))
-                    : 1;
-
-            (SafeFd Socket, NegotiatedConnection Negotiated) Open()
-            {
-                Deadline deadline = Deadline.After(options.ConnectTimeout);
-                SafeFd opened = SocketConnector.Connect(address, deadline, cancellationToken);
-                try
-                {
-                    return (opened, NbdHandshake.Run(
-                        opened, exportName, endpoint.Describe(), deadline, cancellationToken, options, tls));
-                }
-                catch
-                {
-                    opened.Dispose();
-                    throw;
-                }
-            }
-        }
-        catch (NbdException exception) when (captive is not null)
-        {
-            NbdException explained = captive.Explain(exception);
-            Abandon();
-            throw explained;
-        }
-        catch
-        {
-            Abandon();
-            throw;
-        }
-
-        void Abandon()
-        {
-            if (pool is not null)
-            {
-                pool.Dispose();
-            }
-            else
-            {
-                captive?.Dispose();
-            }
-        }
-    }
-
-    /// <summary>Sends a READ. The completion gets all <paramref name="length"/> bytes or an error.</summary>
-    /// <param name="offset">First byte.</param>
-    /// <param name="length">Bytes, 1 to <see cref="MaximumReadBytes"/>.</param>
-    /// <param name="flags">DF or none.</param>
-    /// <param name="completion">Called once if the result is None, else never.</param>
-    /// <returns>
-    /// None: accepted. EINVAL: not whole blocks, or too long. EIO: every connection is lost. ENOMEM: too many commands
-    /// in flight.
-    /// </returns>
-    public Errno Read(ulong offset, uint length, NbdCommandFlags flags, NbdCompletion completion) =>
-        Submit(NbdCommandType.Read, flags, offset, length, null, completion);
-
-    /// <summary>Sends a READ whose data is received straight to where it belongs.</summary>
-    /// <param name="offset">First byte.</param>
-    /// <param name="destination">
-    /// Memory of <paramref name="length"/> bytes: written to at any time, and must not move, until the completion,
-    /// also when that reports an error. The completion gets it as its data.
-    /// </param>
-    /// <param name="length">Bytes, 1 to <see cref="MaximumReadBytes"/>.</param>
-    /// <param name="flags">DF or none.</param>
-    /// <param name="completion">Called once if the result is None, else never.</param>
-    /// <returns>As for the overload without a destination.</returns>
-    public Errno Read(
-        ulong offset, byte* destination, uint length, NbdCommandFlags flags, NbdCompletion completion) =>
-        Submit(NbdCommandType.Read, flags, offset, length, destination, completion);
-
-    /// <summary>Sends a WRITE.</summary>
-    /// <param name="offset">First byte.</param>
-    /// <param name="payload">The data: must stay as it is, and not move, until the completion.</param>
-    /// <param name="length">Bytes, at least 1.</param>
-    /// <param name="flags">FUA or none.</param>
-    /// <param name="completion">Called once if the result is None, else never.</param>
-    /// <returns>As for <see cref="Read(ulong, uint, NbdCommandFlags, NbdCompletion)"/>.</returns>
-    public Errno Write(ulong offset, byte* payload, uint length, NbdCommandFlags flags, NbdCompletion completion)
-    {
-        return SubmitChange(NbdCommandType.Write, flags, offset, length, payload, completion);
-    }
-
-    /// <summary>Sends a WRITE_ZEROES: afterwards the range reads as zeroes.</summary>
-    /// <param name="offset">First byte.</param>
-    /// <param name="length">
-    /// Bytes, at least 1; at most 2^32-1 unless the export has <see cref="NbdExport.ExtendedHeaders"/>.
-    /// </param>
-    /// <param name="flags">FUA, NO_HOLE, FAST_ZERO.</param>
-    /// <param name="completion">Called once if the result is None, else never.</param>
-    /// <returns>
-    /// As for <see cref="Read(ulong, uint, NbdCommandFlags, NbdCompletion)"/>; EINVAL: the length does not fit into a
-    /// request.
-    /// </returns>
-    public Errno WriteZeroes(ulong offset, ulong length, NbdCommandFlags flags, NbdCompletion completion) =>
-        SubmitChange(NbdCommandType.WriteZeroes, flags, offset, length, null, completion);
-
-    /// <summary>Sends a TRIM: afterwards nothing is known about the content of the range.</summary>
-    /// <param name="offset">First byte.</param>
-    /// <param name="length">
-    /// Bytes, at least 1; at most 2^32-1 unless the export has <see cref="NbdExport.ExtendedHeaders"/>.
-    /// </param>
-    /// <param name="flags">FUA or none.</param>
-    /// <param name="completion">Called once if the result is None, else never.</param>
-    /// <returns>
-    /// As for <see cref="Read(ulong, uint, NbdCommandFlags, NbdCompletion)"/>; EINVAL: the length does not fit into a
-    /// request.
-    /// </returns>
-    public Errno Trim(ulong offset, ulong length, NbdCommandFlags flags, NbdCompletion completion) =>
-        SubmitChange(NbdCommandType.Trim, flags, offset, length, null, completion);
-
-    /// <summary>Sends a CACHE: a hint that the range will be read.</summary>
-    /// <param name="offset">First byte.</param>
-    /// <param name="length">
-    /// Bytes, at least 1; at most 2^32-1 unless the export has <see cref="NbdExport.ExtendedHeaders"/>.
-    /// </param>
-    /// <param name="completion">Called once if the result is None, else never.</param>
-    /// <returns>
-    /// As for <see cref="Read(ulong, uint, NbdCommandFlags, NbdCompletion)"/>; EINVAL: the length does not fit into a
-    /// request.
-    /// </returns>
-    public Errno Cache(ulong offset, ulong length, NbdCompletion completion) =>
-        Submit(NbdCommandType.Cache, NbdCommandFlags.None, offset, length, null, completion);
-
-    /// <summary>
-    /// Sends a BLOCK_STATUS: asks for the extents of each of the export's <see cref="NbdExport.MetaContexts"/>, or of
-    /// those that <see cref="NbdBlockStatusCompletion.Contexts"/> names.
-    /// </summary>
-    /// <param name="offset">First byte.</param>
-    /// <param name="length">
-    /// Bytes, at least 1; at most 2^32-1 unless the export has <see cref="NbdExport.ExtendedHeaders"/>. The answer may
-    /// be shorter or longer.
-    /// </param>
-    /// <param name="flags">REQ_ONE (one extent of each context, not longer than the range) or none.</param>
-    /// <param name="completion">Called if the result is None, else never.</param>
-    /// <returns>
-    /// As for <see cref="WriteZeroes"/>; EINVAL also: a context that is not there; EOPNOTSUPP: the export has none.
-    /// </returns>
-    public Errno BlockStatus(
-        ulong offset, ulong length, NbdCommandFlags flags, NbdBlockStatusCompletion completion)
-    {
-        int contexts = Export.MetaContexts.Count;
-        if (contexts == 0)
-        {
-            return Errno.EOPNOTSUPP;
-        }
-
-        bool areKnown = contexts == NbdClientOptions.MaximumMetaContexts || completion.Contexts >> contexts == 0;
-        return areKnown
-            ? Submit(NbdCommandType.BlockStatus, flags, offset, length, null, completion)
-            : Errno.EINVAL;
-    }
-
-    /// <summary>
     /// Sends a FLUSH: all commands whose completion was called before are on stable storage when it succeeds, also
     /// those of other connections (proto.md, "Ordering of messages and writes").
     /// </summary>
     /// <param name="completion">Called once if the result is None, else never.</param>
     /// <returns>
-    /// As for <see cref="Read(ulong, uint, NbdCommandFlags, NbdCompletion)"/>; EIO also once after a connection was lost with changes that no FLUSH had covered.
+    /// As for <see cref="Read(ulong, uint, NbdCommandFlags, NbdCompletion)"/>; EIO also once after a connection was
+    /// lost with changes that no FLUSH had covered.
     /// </returns>
     public Errno Flush(NbdCompletion completion)
     {
@@ -416,29 +234,6 @@ public sealed unsafe class NbdConnectionPool : IDisposable
         WaitingCompletion waiting = new();
         Errno error = Flush(waiting);
         return error == Errno.None ? waiting.Wait(deadline) : error;
-    }
-
-    private void Add(int index, SafeFd socket, NegotiatedConnection negotiated)
-    {
-        if (negotiated.Export != Export || negotiated.Tls is not null != IsEncrypted)
-        {
-            negotiated.Tls?.Dispose();
-            socket.Dispose();
-            throw new NbdException(
-                $"{Endpoint}: connection {index + 1} found another export than the first one "
-                + $"({negotiated.Export.SizeBytes} instead of {Export.SizeBytes} bytes, or other flags, or TLS on only one); "
-                + "use one connection (-C 1)",
-                Errno.EIO);
-        }
-
-        ConnectionTransport transport = _rings is null
-            ? negotiated.OpenTransport(socket)
-            : new RingTransport(socket, _rings.Get(index));
-        _connections[index] = new NbdConnection(transport, negotiated, Endpoint.Describe(), OnEnded)
-        {
-            FlushFailed = () => Volatile.Write(ref _flushed, NotFlushed),
-        };
-        _connections[index].Start();
     }
 
     private void OnEnded(NbdConnection connection, NbdException? reason)
