@@ -41,16 +41,16 @@ internal sealed unsafe class DiskFile : IDisposable
         }
     }
 
-    public long Write(byte* source, int length, long offset) => Uninterrupted(() => LibC.pwrite(_fd, source, length, offset));
+    public long Write(byte* source, int length, long offset) => Result(LibC.pwrite(_fd, source, length, offset));
 
     /// <summary>write(2): at the position of the descriptor, or at the end with O_APPEND.</summary>
-    public long Append(byte* source, int length) => Uninterrupted(() => LibC.write(_fd, source, length));
+    public long Append(byte* source, int length) => Result(LibC.write(_fd, source, length));
 
-    public long Sync(bool dataOnly) => Uninterrupted(() => dataOnly ? LibC.fdatasync(_fd) : LibC.fsync(_fd));
+    public long Sync(bool dataOnly) => Result(dataOnly ? LibC.fdatasync(_fd) : LibC.fsync(_fd));
 
-    public long Allocate(int mode, ByteRange range) => Uninterrupted(() => LibC.fallocate(_fd, mode, range.Offset, range.Length));
+    public long Allocate(int mode, ByteRange range) => Result(LibC.fallocate(_fd, mode, range.Offset, range.Length));
 
-    public long Truncate(long length) => Uninterrupted(() => LibC.ftruncate(_fd, length));
+    public long Truncate(long length) => Result(LibC.ftruncate(_fd, length));
 
     public long Seek(long offset, int whence) => Result(LibC.lseek(_fd, offset, whence));
 
@@ -59,7 +59,7 @@ internal sealed unsafe class DiskFile : IDisposable
         _ = LibC.posix_fadvise(_fd, range.Offset, range.Length, LibC.POSIX_FADV_DONTNEED);
 
     public long CopyTo(DiskFile other, long from, long to, int length) =>
-        Uninterrupted(() => FileCalls.CopyRange(_fd, from, other._fd, to, length));
+        Result(FileCalls.CopyRange(_fd, from, other._fd, to, length));
 
     /// <summary>The whole file as shared memory, for ever.</summary>
     public byte* Map(int length)
@@ -76,21 +76,9 @@ internal sealed unsafe class DiskFile : IDisposable
     }
 
     public static long SyncMapped(byte* start, long length) =>
-        Uninterrupted(() => LibC.msync(start, checked((int)length), LibC.MS_SYNC));
+        Result(LibC.msync(start, checked((int)length), LibC.MS_SYNC));
 
     public void Dispose() => _ = LibC.close(_fd);
-
-    // The runtime stops threads with signals, and a file system in user space answers a signal with EINTR.
-    private static long Uninterrupted(Func<long> call)
-    {
-        long result;
-        do
-        {
-            result = Result(call());
-        }
-        while (result == -(long)Errno.EINTR);
-        return result;
-    }
 
     private static long Result(long value) => value >= 0 ? value : -(long)LinuxException.LastErrno;
 }
