@@ -92,7 +92,6 @@ internal static class CommandLine
 
         NbdClientOptions client = new()
         {
-            MetaContexts = [ExportFile.AllocationContext],
             Connections = parsed.GetValue(s_connections),
             Tls = TlsArguments.Read(parsed, uri),
         };

@@ -12,9 +12,6 @@ namespace NbdFuse;
 /// </summary>
 internal sealed partial class ExportFile
 {
-    /// <summary>The meta context that tells holes.</summary>
-    internal const string AllocationContext = "base:allocation";
-
     private readonly NbdConnectionPool _pool;
     private readonly ExportFileOptions _options;
     private readonly NbdByteAccess _bytes;

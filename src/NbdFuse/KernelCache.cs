@@ -3,7 +3,7 @@ using Fuse;
 namespace NbdFuse;
 
 /// <summary>
-/// What the kernel keeps of one file: its pages, attributes and size. Its methods wait for pages that a request has
+/// What the kernel keeps of one file: its attributes and size. Its methods wait for pages that a request has
 /// locked, so they must not be called from a thread that answers requests. Thread-safe.
 /// </summary>
 /// <param name="session">Where the kernel is told.</param>
@@ -14,15 +14,6 @@ internal sealed class KernelCache(FuseSession session, ulong node, string path, 
 {
     // How often the size was found wrong and not corrected yet; whoever counts the first corrects it.
     private int _wrongSizes;
-
-    /// <summary>
-    /// Has the kernel send what is dirty in a range, also in shared mappings, and forget the pages. Returns when the
-    /// server has it.
-    /// </summary>
-    /// <param name="offset">First byte.</param>
-    /// <param name="length">Bytes; 0 for all that follow.</param>
-    internal void WriteBack(ulong offset, ulong length) =>
-        _ = session.NotifyInvalidateInode(node, (long)offset, (long)length);
 
     /// <summary>The next who needs attributes asks for them.</summary>
     internal void ForgetAttributes() => _ = session.NotifyInvalidateInode(node, -1, 0);
