@@ -122,7 +122,7 @@ internal sealed class Daemon
             file.ForgetReadAhead();
             losses.Tell(reason);
         };
-        using FileTree tree = _invocation.Partitions
+        FileTree tree = _invocation.Partitions
             ? new PartitionedTree(file, options, _log.Write)
             : new SingleFileTree(file, options);
         return Mount(
@@ -136,7 +136,7 @@ internal sealed class Daemon
         bool isReadOnly = _invocation.ReadOnly || _invocation.Fuse.ReadOnly;
         ExportFileOptions options = ExportFileOptions.From(_invocation, fileName: null, isReadOnly, keepCache: false);
         ExportConnector connector = new(_invocation, server, _pools, _blocks, _log.Write);
-        using FileTree tree = ExportsTree.Create(server, connector, options, _log.Write, _signals.Token)
+        FileTree tree = ExportsTree.Create(server, connector, options, _log.Write, _signals.Token)
             .GetAwaiter().GetResult();
         int status = Mount(tree, server.UriOf(""), isReadOnly, rings: null);
         server.Stop(_signals.Received.WaitOne(0) ? s_closeTimeAfterSignal : s_closeTime);

@@ -72,12 +72,12 @@ internal sealed partial class ExportFileSystem
     /// <inheritdoc/>
     protected override void Statfs(FuseRequest request)
     {
-        const uint Block = 4096;
+        uint block = tree.BlockBytes;
         request.ReplyStatfs(new FuseStatfsOut
         {
-            BlockSize = Block,
-            FragmentSize = Block,
-            Blocks = (tree.SizeBytes + Block - 1) / Block,
+            BlockSize = block,
+            FragmentSize = block,
+            Blocks = (tree.SizeBytes + block - 1) / block,
             Files = (ulong)tree.NodeCount,
             NameLength = 255,
         });

@@ -92,6 +92,16 @@ public sealed class MinimumBlockTests : IntegrationTest
         Assert.Single(mount.Log.Split('\n'), line => line.Contains("the last 1234 bytes", StringComparison.Ordinal));
     }
 
+    [Theory]
+    [InlineData(512, "4096\n")]
+    [InlineData(65536, "65536\n")]
+    public void The_file_system_has_blocks_of_the_minimum_size(int block, string shown)
+    {
+        NbdFuseMount mount = MountBlocks(block, Data.Random(SizeBytes), direct: false);
+
+        Assert.Equal(shown, Tool.Run("stat", "-f", "-c", "%S", mount.File));
+    }
+
     [Fact]
     public void The_preferred_size_is_what_stat_shows()
     {

@@ -46,7 +46,7 @@ internal sealed class ExportConnector(
                     + $"{LinuxException.Describe(flushed)}; what was written last may not be on stable storage");
             }
         }
-        catch (NbdException)
+        catch (Exception exception) when (exception is NbdException or LinuxException)
         {
             // It was never connected to, and that was told.
         }
@@ -78,7 +78,7 @@ internal sealed class ExportConnector(
             };
             return pools.TryAdd(pool) ? new ConnectedExport(file, pool) : throw new NbdException("the mount is ending", Errno.ENODEV);
         }
-        catch (NbdException exception)
+        catch (Exception exception) when (exception is NbdException or LinuxException)
         {
             pool?.Dispose();
             warn($"{server.UriOf(exportName)}: {exception.Message}");

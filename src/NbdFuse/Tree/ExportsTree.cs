@@ -1,4 +1,5 @@
 using System.Collections.Concurrent;
+using Linux;
 using Nbd;
 
 namespace NbdFuse;
@@ -7,7 +8,9 @@ namespace NbdFuse;
 /// A directory with a file for each export that a server lists. The list is asked for again when names are looked at
 /// and it is older than <see cref="s_listTime"/>.
 /// </summary>
+#pragma warning disable CA1001 // A semaphore without a wait handle holds nothing, and who waits for it may outlive the mount.
 internal sealed class ExportsTree : FileTree
+#pragma warning restore CA1001
 {
     private static readonly TimeSpan s_listTime = TimeSpan.FromSeconds(2);
     private static readonly TimeSpan s_kernelTime = TimeSpan.FromSeconds(1);
@@ -96,7 +99,7 @@ internal sealed class ExportsTree : FileTree
                 _failure = null;
             }
         }
-        catch (NbdException exception)
+        catch (Exception exception) when (exception is NbdException or LinuxException)
         {
             // Not again at once, or each look at a name would wait for the server that does not answer.
             Volatile.Write(ref _listed, Environment.TickCount64);
@@ -111,9 +114,6 @@ internal sealed class ExportsTree : FileTree
             _ = _refreshing.Release();
         }
     }
-
-    /// <inheritdoc/>
-    public override void Dispose() => _refreshing.Dispose();
 
     private void Show(IReadOnlyList<NbdListedExport> list)
     {

@@ -3,10 +3,13 @@ using Tmds.Linux;
 namespace NbdFuse;
 
 /// <summary>What names a mount has, and what they stand for. Thread-safe.</summary>
-internal abstract class FileTree : IDisposable
+internal abstract class FileTree
 {
     /// <summary>Number of the root.</summary>
     protected const ulong RootNumber = 1;
+
+    /// <summary>Smallest block size that statfs(2) tells, in bytes.</summary>
+    protected const uint SmallestBlockBytes = 4096;
 
     /// <summary>Whether <see cref="Refresh"/> has something to do before names are looked up.</summary>
     internal virtual bool IsStale => false;
@@ -20,6 +23,9 @@ internal abstract class FileTree : IDisposable
     /// <summary>Bytes of all exports, for statfs(2).</summary>
     internal abstract ulong SizeBytes { get; }
 
+    /// <summary>Block size for statfs(2), in bytes.</summary>
+    internal virtual uint BlockBytes => SmallestBlockBytes;
+
     /// <summary>Directories and files.</summary>
     internal abstract int NodeCount { get; }
 
@@ -28,9 +34,6 @@ internal abstract class FileTree : IDisposable
 
     /// <summary>Brings the names up to date. Never fails: what cannot be found out stays as it was.</summary>
     internal virtual Task Refresh() => Task.CompletedTask;
-
-    /// <inheritdoc/>
-    public abstract void Dispose();
 
     /// <summary>The attributes that a directory starts with.</summary>
     protected static FileAttributesInMemory DirectoryAttributes(ExportFileOptions options)

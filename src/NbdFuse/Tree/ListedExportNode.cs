@@ -124,6 +124,10 @@ internal sealed partial class ListedExportNode : FileNode
         {
             refused = FileErrno.From(exception.Errno);
         }
+        catch (LinuxException exception)
+        {
+            refused = FileErrno.From(exception.Errno);
+        }
 
         if (refused == Errno.None)
         {

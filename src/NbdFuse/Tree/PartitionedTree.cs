@@ -8,7 +8,9 @@ namespace NbdFuse;
 /// A directory with a disk and its partitions in it: "disk", "disk.p1", ... The table is read again when somebody
 /// writes to where it lies.
 /// </summary>
+#pragma warning disable CA1001 // A semaphore without a wait handle holds nothing, and who waits for it may outlive the mount.
 internal sealed class PartitionedTree : FileTree
+#pragma warning restore CA1001
 {
     private const ulong DiskNumber = 2;
 
@@ -61,6 +63,9 @@ internal sealed class PartitionedTree : FileTree
     internal override ulong SizeBytes => _file.SizeBytes;
 
     /// <inheritdoc/>
+    internal override uint BlockBytes => Math.Max(SmallestBlockBytes, _file.MinimumBlockBytes);
+
+    /// <inheritdoc/>
     internal override int NodeCount => 1 + _root.Entries.Length;
 
     /// <inheritdoc/>
@@ -89,9 +94,6 @@ internal sealed class PartitionedTree : FileTree
             _ = _refreshing.Release();
         }
     }
-
-    /// <inheritdoc/>
-    public override void Dispose() => _refreshing.Dispose();
 
     private void Show(PartitionTable table)
     {

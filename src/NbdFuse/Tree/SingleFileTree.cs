@@ -7,6 +7,7 @@ internal sealed class SingleFileTree : FileTree
 
     private readonly ExportFileOptions _options;
     private readonly FileNode _file;
+    private readonly uint _blockBytes;
     private readonly DirectoryNode? _directory;
 
     /// <param name="file">The file.</param>
@@ -14,6 +15,7 @@ internal sealed class SingleFileTree : FileTree
     internal SingleFileTree(ExportFile file, ExportFileOptions options)
     {
         _options = options;
+        _blockBytes = Math.Max(SmallestBlockBytes, file.MinimumBlockBytes);
         if (options.FileName is null)
         {
             _file = new WholeExportNode(RootNumber, file);
@@ -35,6 +37,9 @@ internal sealed class SingleFileTree : FileTree
     internal override ulong SizeBytes => _file.SizeBytes;
 
     /// <inheritdoc/>
+    internal override uint BlockBytes => _blockBytes;
+
+    /// <inheritdoc/>
     internal override int NodeCount => _directory is null ? 1 : 2;
 
     /// <inheritdoc/>
@@ -42,10 +47,4 @@ internal sealed class SingleFileTree : FileTree
         number == _file.Number ? _file
         : number == RootNumber ? _directory
         : null;
-
-    /// <inheritdoc/>
-    public override void Dispose()
-    {
-        // There is nothing to let go of.
-    }
 }
