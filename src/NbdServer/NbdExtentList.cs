@@ -7,6 +7,11 @@ public sealed class NbdExtentList
     private long _left;
     private int _maximum;
 
+    /// <summary>
+    /// Whether a READ asks, only to send holes as holes: a backend that would have to wait may as well add nothing.
+    /// </summary>
+    public bool IsOptional { get; private set; }
+
     /// <summary>Extents so far.</summary>
     internal int Count => _extents.Count;
 
@@ -47,8 +52,9 @@ public sealed class NbdExtentList
     }
 
     /// <summary>Starts anew, for a range of <paramref name="length"/> bytes.</summary>
-    internal void Begin(long length, int maximum)
+    internal void Begin(long length, int maximum, bool isOptional = false)
     {
+        IsOptional = isOptional;
         _extents.Clear();
         (_left, _maximum) = (length, maximum);
     }

@@ -100,7 +100,7 @@ internal sealed partial class RequestLoop
         long offset = (long)request.Header.Offset;
         int length = request.Payload.Length;
         NbdExtentList extents = request.Extents;
-        extents.Begin(length, MaximumReadExtents);
+        extents.Begin(length, MaximumReadExtents, isOptional: true);
         await _backend.ExtentsAsync(offset, length, extents, _cancellationToken).ConfigureAwait(false);
         int done = 0;
         int dataStart = 0;

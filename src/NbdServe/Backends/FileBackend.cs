@@ -106,6 +106,14 @@ internal sealed unsafe class FileBackend : NbdBackend
     public override ValueTask ExtentsAsync(
         long offset, long length, NbdExtentList extents, CancellationToken cancellationToken)
     {
+        // lseek(2) waits for the lock that a write holds which waits for the disk.
+        if (_file.IsSlow)
+        {
+            return extents.IsOptional
+                ? ValueTask.CompletedTask
+                : new(Task.Run(() => extents.AddRuns(offset, length, _runAt), CancellationToken.None));
+        }
+
         extents.AddRuns(offset, length, _runAt);
         return ValueTask.CompletedTask;
     }
