@@ -21,24 +21,6 @@ public sealed class CacheModeTests : IntegrationTest
     }
 
     [Theory]
-    [InlineData("none")]
-    [InlineData("writethrough")]
-    [InlineData("writeback")]
-    public void A_synchronous_write_is_durable_when_it_returns(string mode)
-    {
-        (NbdFuseMount mount, NbdkitLog log) = MountLogged(mode);
-        using RawFile file = RawFile.Open(mount.File, LibC.O_RDWR | LibC.O_DSYNC);
-
-        Assert.Equal(4096, file.Write(8192, Data.Random(4096)));
-
-        LoggedCommand write = log.Commands.Last(command => command is { Name: "Write", Offset: 8192 });
-        Assert.True(
-            write.ForceUnitAccess
-            || log.Commands.SkipWhile(command => command != write).Any(command => command.Name == "Flush"),
-            "neither FUA nor a flush");
-    }
-
-    [Theory]
     [InlineData("mnt/disk")]
     [InlineData("file")]
     public void A_writeback_cache_collects_writes_until_fsync(string mountPoint)
@@ -87,24 +69,6 @@ public sealed class CacheModeTests : IntegrationTest
         Assert.NotEqual(0, exitCode);
         Assert.Contains("No space left", output);
         Wait.Until(() => new FileInfo(mount.File).Length == SizeBytes, "the size is that of the export again");
-    }
-
-    [Fact]
-    public void A_failed_writeback_shows_at_fsync()
-    {
-        NbdServer server = Nbdkit(
-            "eval",
-            "get_size=echo 1M",
-            "pread=head -c $3 /dev/zero",
-            "pwrite=cat >/dev/null; echo EIO no >&2; exit 1",
-            "can_write=exit 0",
-            "can_flush=exit 0",
-            "flush=exit 0");
-        NbdFuseMount mount = Mount(new MountRequest { Source = [server.Uri], Options = ["--cache=writeback"] });
-        using RawFile file = RawFile.Open(mount.File, LibC.O_RDWR);
-
-        Assert.Equal(4096, file.Write(0, Data.Random(4096)));
-        Assert.Equal(-LibC.EIO, file.Fsync());
     }
 
     [Fact]
