@@ -3,7 +3,7 @@ using Tmds.Linux;
 namespace IntegrationTests;
 
 /// <summary>--cache: what each mode promises about durability, the end of the file and errors; attributes.</summary>
-public sealed class CacheModeTests : IntegrationTest
+public abstract class CacheModeTests : IntegrationTest
 {
     private const int SizeBytes = 1_000_000;
 
@@ -106,6 +106,87 @@ public sealed class CacheModeTests : IntegrationTest
     }
 
     [Theory]
+    [InlineData("none")]
+    [InlineData("writethrough")]
+    [InlineData("writeback")]
+    public void The_modify_time_moves_with_writes_and_zeroes_and_with_nothing_else(string mode)
+    {
+        (NbdFuseMount mount, _) = MountLogged(mode);
+        using RawFile file = RawFile.Open(mount.File, LibC.O_RDWR);
+        string Touched()
+        {
+            Tool.Run("touch", "-d", "2001-02-03 04:05:06 UTC", mount.File);
+            return ModifyTime();
+        }
+
+        string ModifyTime() => Tool.Run("stat", "-c", "%Y", mount.File).Trim();
+
+        string old = Touched();
+        Assert.Equal(4096, file.Read(0, 4096).Length);
+        Assert.Equal(0, file.Fsync());
+        Assert.Equal(old, ModifyTime());
+        Assert.Equal(4096, file.Write(0, Data.Random(4096)));
+        Assert.Equal(0, file.Fsync());
+        Wait.Until(() => ModifyTime() != old, "the write moves the time");
+        Assert.Equal(old, Touched());
+        Assert.Equal(0, file.Fallocate(LibC.FALLOC_FL_KEEP_SIZE | LibC.FALLOC_FL_PUNCH_HOLE, 0, 4096));
+        Wait.Until(() => ModifyTime() != old, "the hole moves the time");
+    }
+
+    [Theory]
+    [InlineData("none", false)]
+    [InlineData("writethrough", true)]
+    public void Changes_of_another_client_are_seen_at_once_or_when_the_file_is_opened_again(string mode, bool needsOpen)
+    {
+        NbdServer server = Nbdkit("memory", "1M");
+        NbdFuseMount mount = Mount(
+            new MountRequest { Source = [server.Uri], Options = [$"--cache={mode}", "--readahead=off"] });
+        using RawFile file = RawFile.Open(mount.File, LibC.O_RDONLY);
+        Assert.Equal(new byte[4096], file.Read(0, 4096));
+
+        Tool.Run("qemu-io", "-f", "raw", "-c", "write -P 0x33 0 64k", server.Uri);
+
+        Assert.Equal(Data.Filled(4096, needsOpen ? (byte)0 : (byte)0x33), file.Read(0, 4096));
+        using RawFile later = RawFile.Open(mount.File, LibC.O_RDONLY);
+        Assert.Equal(Data.Filled(4096, 0x33), later.Read(0, 4096));
+    }
+
+    [Theory]
+    [InlineData(null, false)]
+    [InlineData("kernel_cache", true)]
+    [InlineData("auto_cache", true)]
+    [InlineData("direct_io", false)]
+    public void What_is_cached_stays_when_the_file_is_opened_again_if_asked_for(string? option, bool stays)
+    {
+        NbdkitLog log = new(Folder.FileAt("nbdkit.log"));
+        NbdServer server = Nbdkit("--filter=log", "memory", "4M", $"logfile={log.Path}");
+        string[] options = option is null ? [] : ["-o", option];
+        NbdFuseMount mount = Mount(new MountRequest { Source = [server.Uri], Options = ["--readahead=off", .. options] });
+        int Reads() => log.Commands.Count(command => command.Name == "Read");
+
+        Tool.Run("cmp", "-n", "4M", mount.File, "/dev/zero");
+        int first = Reads();
+        Tool.Run("cmp", "-n", "4M", mount.File, "/dev/zero");
+
+        Assert.True(first > 0, "nothing was read");
+        Assert.Equal(stays, Reads() == first);
+    }
+
+    [Fact]
+    public void The_uri_of_the_attributes_and_of_the_mount_has_no_secrets()
+    {
+        NbdServer server = NbdkitTcp("memory", "1M");
+        string keys = Folder.FileAt("keys.psk");
+        File.WriteAllText(keys, "somebody:0123456789abcdef\n");
+        NbdFuseMount mount = Mount($"nbd://somebody@localhost:{server.Port}/name?tls-psk-file={keys}");
+
+        string uri = Tool.Run("python3", "-c", "import os,sys\nprint(os.getxattr(sys.argv[1],'user.nbd.uri').decode())", mount.File);
+
+        Assert.Equal($"nbd://localhost:{server.Port}/name", uri.Trim());
+        Assert.DoesNotContain("somebody", File.ReadAllText("/proc/self/mountinfo"));
+    }
+
+    [Theory]
     [InlineData(false)]
     [InlineData(true)]
     public void Root_is_let_in_beside_the_user_and_nobody_else(bool allowRoot)
@@ -129,4 +210,14 @@ public sealed class CacheModeTests : IntegrationTest
             new MountRequest { Source = [server.Uri], Options = [$"--cache={mode}"], MountPoint = mountPoint });
         return (mount, log);
     }
+}
+
+public sealed class CacheModeOverDeviceTests : CacheModeTests
+{
+    private protected override string Transport => Transports.Device;
+}
+
+public sealed class CacheModeOverUringTests : CacheModeTests
+{
+    private protected override string Transport => Transports.Uring;
 }
