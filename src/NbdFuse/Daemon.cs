@@ -16,6 +16,7 @@ internal sealed class Daemon
     // Everything is over within these times, also when the server hangs: what is then unanswered fails with EIO.
     // Without a signal the last FLUSH gets as long as a slow disk may need, because a signal can still end the wait.
     private static readonly TimeSpan s_drainTime = TimeSpan.FromSeconds(2.5);
+    private static readonly TimeSpan s_pushTime = TimeSpan.FromSeconds(2);
     private static readonly TimeSpan s_closeTimeAfterSignal = TimeSpan.FromSeconds(1);
     private static readonly TimeSpan s_flushTime = TimeSpan.FromMinutes(2);
     private static readonly TimeSpan s_closeTime = TimeSpan.FromSeconds(30);
@@ -256,12 +257,25 @@ internal sealed class Daemon
             }
             catch (Exception exception) when (exception is LinuxException or FuseException)
             {
+                PushWhatIsCached();
                 _mount.Unmount(lazy: true);
             }
         }
         catch (Exception exception) when (exception is LinuxException or FuseException)
         {
             _log.Write($"unmount {_mount.Mountpoint}: {exception.Message}");
+        }
+    }
+
+    /// <summary>
+    /// Programs still use the mount: what they changed and the kernel has not sent yet would be lost with it.
+    /// </summary>
+    private void PushWhatIsCached()
+    {
+        if (_mount.DeviceNumber is string device && !_session.Ended.WaitOne(0)
+            && !CachePush.Start(_mount.Mountpoint, _fileSystem.OpenFiles(), device, s_pushTime))
+        {
+            _log.Write($"{_mount.Mountpoint}: what programs that use it changed last may not be at the server");
         }
     }
 

@@ -12,6 +12,12 @@ namespace NbdFuse;
 /// </summary>
 internal sealed partial class ExportFile
 {
+    /// <summary>The meta context that tells holes.</summary>
+    internal const string AllocationContext = "base:allocation";
+
+    /// <summary>A bit of the handle of a file that was opened with O_DSYNC, which is also in O_SYNC.</summary>
+    internal const ulong DurableHandle = 2;
+
     private readonly NbdConnectionPool _pool;
     private readonly ExportFileOptions _options;
     private readonly NbdByteAccess _bytes;
@@ -48,6 +54,9 @@ internal sealed partial class ExportFile
     /// <summary>The server's minimum block, in bytes.</summary>
     internal uint MinimumBlockBytes => (uint)_pool.Export.MinimumBlockBytes;
 
+    /// <summary>Nothing may be written.</summary>
+    internal bool IsReadOnly => _options.ReadOnly;
+
     internal void Open(FuseRequest request, uint flags)
     {
         Errno refused = RefuseOpen(flags);
@@ -62,7 +71,7 @@ internal sealed partial class ExportFile
                 ForgetReadAhead();
             }
 
-            request.ReplyOpen(0, OpenFlags());
+            request.ReplyOpen((flags & LibC.O_DSYNC) != 0 ? DurableHandle : 0, OpenFlags());
         }
     }
 

@@ -19,6 +19,7 @@ internal sealed unsafe partial class ExportFileSystem
     /// <param name="device">"MAJOR:MINOR" of the mount; null if it was handed over.</param>
     internal void Attach(FuseSession session, string path, string? device)
     {
+        _canCopy = session.Limits.Minor >= FirstMinorWithTrueCopies;
         _hasXattrs = session.Limits.Flags.HasFlag(FuseInitFlags.HandleKillPrivV2);
         bool isFileMount = tree.Find(RootNumber) is FileNode;
         if (tree.Find(isFileMount ? RootNumber : OnlyFileNumber) is WholeExportNode node)

@@ -73,11 +73,14 @@ internal sealed partial class ExportFileSystem
     protected override void Statfs(FuseRequest request)
     {
         uint block = tree.BlockBytes;
+        ulong free = tree.FreeBytes / block;
         request.ReplyStatfs(new FuseStatfsOut
         {
             BlockSize = block,
             FragmentSize = block,
-            Blocks = (tree.SizeBytes + block - 1) / block,
+            Blocks = (tree.SizeBytes / block) + (tree.SizeBytes % block == 0 ? 0u : 1u),
+            BlocksFree = free,
+            BlocksAvailable = free,
             Files = (ulong)tree.NodeCount,
             NameLength = 255,
         });

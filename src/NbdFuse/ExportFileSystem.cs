@@ -11,6 +11,9 @@ namespace NbdFuse;
 /// <param name="onlyUserId">Although the kernel lets all users in, only this one and root may pass; null for all.</param>
 internal sealed unsafe partial class ExportFileSystem(FileTree tree, uint? onlyUserId) : FuseFileSystem
 {
+    /// <summary>Paths, beneath the mountpoint, of the files that somebody may have open.</summary>
+    internal IEnumerable<string> OpenFiles() => tree.OpenFiles();
+
     /// <inheritdoc/>
     protected override void Open(FuseRequest request, uint flags)
     {

@@ -33,6 +33,9 @@ internal sealed unsafe class ExportOperation : NbdCompletion
         /// <summary>ENOSPC: the rest of the data lies past the end.</summary>
         CutWrite,
 
+        /// <summary>The number of bytes that were copied.</summary>
+        Copy,
+
         /// <summary>Nothing.</summary>
         Empty,
     }
@@ -76,6 +79,10 @@ internal sealed unsafe class ExportOperation : NbdCompletion
         {
             _request.ReplyWritten(_length);
         }
+        else if (_kind == Kind.Copy)
+        {
+            _request.ReplyCopied(_length);
+        }
         else if (_kind == Kind.CutWrite)
         {
             _request.ReplyError(Errno.ENOSPC);
@@ -84,6 +91,13 @@ internal sealed unsafe class ExportOperation : NbdCompletion
         {
             _request.ReplyEmpty();
         }
+    }
+
+    /// <summary>Answers a COPY_FILE_RANGE.</summary>
+    internal void CompleteCopy(Errno outcome, ulong bytes)
+    {
+        _length = (uint)bytes;
+        Complete(outcome, null);
     }
 
     /// <inheritdoc/>

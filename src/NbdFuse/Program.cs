@@ -8,6 +8,11 @@ if (SizeCorrection.IsAskedFor(args))
     return SizeCorrection.Run(args);
 }
 
+if (CachePush.IsAskedFor(args))
+{
+    return CachePush.Run(args);
+}
+
 Log log = new("nbdfuse", isVerbose: false);
 try
 {

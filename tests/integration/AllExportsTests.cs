@@ -122,6 +122,19 @@ public sealed class AllExportsTests : IntegrationTest
         Assert.Throws<Linux.LinuxException>(() => open.Read(0, 4096));
     }
 
+    [Fact]
+    public void SIGTERM_pushes_what_was_changed_in_exports_that_are_open()
+    {
+        NbdServer server = NbdServe("--export", "a/b=memory 1M", "--export", "c=memory 1M");
+        NbdFuseMount mount = MountAll(server.Uri);
+        _ = ChangeAndStay(At(mount, "a/b"));
+
+        mount.Stop(LibC.SIGTERM);
+
+        Tool.Run("nbdcopy", server.UriOf("a%2fb"), Folder.FileAt("copy"));
+        Assert.Equal(Data.Filled(4096, 0x5a), File.ReadAllBytes(Folder.FileAt("copy"))[8192..12288]);
+    }
+
     [Theory]
     [InlineData("a directory", "--all", "FILE", "URI")]
     [InlineData("leave out the name", "--all", "FOLDER", "nbd://localhost/name")]

@@ -3,7 +3,7 @@ using Tmds.Linux;
 namespace IntegrationTests;
 
 /// <summary>--cache: what each mode promises about durability, the end of the file and errors; attributes.</summary>
-public sealed class CacheModeTests : IntegrationTest
+public abstract class CacheModeTests : IntegrationTest
 {
     private const int SizeBytes = 1_000_000;
 
@@ -18,24 +18,6 @@ public sealed class CacheModeTests : IntegrationTest
         Assert.Equal(4096, file.Write(8192, Data.Random(4096)));
 
         Assert.Contains(log.Commands, command => command is { Name: "Write", Offset: 8192 });
-    }
-
-    [Theory]
-    [InlineData("none")]
-    [InlineData("writethrough")]
-    [InlineData("writeback")]
-    public void A_synchronous_write_is_durable_when_it_returns(string mode)
-    {
-        (NbdFuseMount mount, NbdkitLog log) = MountLogged(mode);
-        using RawFile file = RawFile.Open(mount.File, LibC.O_RDWR | LibC.O_DSYNC);
-
-        Assert.Equal(4096, file.Write(8192, Data.Random(4096)));
-
-        LoggedCommand write = log.Commands.Last(command => command is { Name: "Write", Offset: 8192 });
-        Assert.True(
-            write.ForceUnitAccess
-            || log.Commands.SkipWhile(command => command != write).Any(command => command.Name == "Flush"),
-            "neither FUA nor a flush");
     }
 
     [Theory]
@@ -90,24 +72,6 @@ public sealed class CacheModeTests : IntegrationTest
     }
 
     [Fact]
-    public void A_failed_writeback_shows_at_fsync()
-    {
-        NbdServer server = Nbdkit(
-            "eval",
-            "get_size=echo 1M",
-            "pread=head -c $3 /dev/zero",
-            "pwrite=cat >/dev/null; echo EIO no >&2; exit 1",
-            "can_write=exit 0",
-            "can_flush=exit 0",
-            "flush=exit 0");
-        NbdFuseMount mount = Mount(new MountRequest { Source = [server.Uri], Options = ["--cache=writeback"] });
-        using RawFile file = RawFile.Open(mount.File, LibC.O_RDWR);
-
-        Assert.Equal(4096, file.Write(0, Data.Random(4096)));
-        Assert.Equal(-LibC.EIO, file.Fsync());
-    }
-
-    [Fact]
     public void Extended_attributes_tell_what_the_server_said()
     {
         NbdServer server = Nbdkit("--filter=blocksize-policy", "memory", "1M", "blocksize-preferred=65536");
@@ -142,6 +106,87 @@ public sealed class CacheModeTests : IntegrationTest
     }
 
     [Theory]
+    [InlineData("none")]
+    [InlineData("writethrough")]
+    [InlineData("writeback")]
+    public void The_modify_time_moves_with_writes_and_zeroes_and_with_nothing_else(string mode)
+    {
+        (NbdFuseMount mount, _) = MountLogged(mode);
+        using RawFile file = RawFile.Open(mount.File, LibC.O_RDWR);
+        string Touched()
+        {
+            Tool.Run("touch", "-d", "2001-02-03 04:05:06 UTC", mount.File);
+            return ModifyTime();
+        }
+
+        string ModifyTime() => Tool.Run("stat", "-c", "%Y", mount.File).Trim();
+
+        string old = Touched();
+        Assert.Equal(4096, file.Read(0, 4096).Length);
+        Assert.Equal(0, file.Fsync());
+        Assert.Equal(old, ModifyTime());
+        Assert.Equal(4096, file.Write(0, Data.Random(4096)));
+        Assert.Equal(0, file.Fsync());
+        Wait.Until(() => ModifyTime() != old, "the write moves the time");
+        Assert.Equal(old, Touched());
+        Assert.Equal(0, file.Fallocate(LibC.FALLOC_FL_KEEP_SIZE | LibC.FALLOC_FL_PUNCH_HOLE, 0, 4096));
+        Wait.Until(() => ModifyTime() != old, "the hole moves the time");
+    }
+
+    [Theory]
+    [InlineData("none", false)]
+    [InlineData("writethrough", true)]
+    public void Changes_of_another_client_are_seen_at_once_or_when_the_file_is_opened_again(string mode, bool needsOpen)
+    {
+        NbdServer server = Nbdkit("memory", "1M");
+        NbdFuseMount mount = Mount(
+            new MountRequest { Source = [server.Uri], Options = [$"--cache={mode}", "--readahead=off"] });
+        using RawFile file = RawFile.Open(mount.File, LibC.O_RDONLY);
+        Assert.Equal(new byte[4096], file.Read(0, 4096));
+
+        Tool.Run("qemu-io", "-f", "raw", "-c", "write -P 0x33 0 64k", server.Uri);
+
+        Assert.Equal(Data.Filled(4096, needsOpen ? (byte)0 : (byte)0x33), file.Read(0, 4096));
+        using RawFile later = RawFile.Open(mount.File, LibC.O_RDONLY);
+        Assert.Equal(Data.Filled(4096, 0x33), later.Read(0, 4096));
+    }
+
+    [Theory]
+    [InlineData(null, false)]
+    [InlineData("kernel_cache", true)]
+    [InlineData("auto_cache", true)]
+    [InlineData("direct_io", false)]
+    public void What_is_cached_stays_when_the_file_is_opened_again_if_asked_for(string? option, bool stays)
+    {
+        NbdkitLog log = new(Folder.FileAt("nbdkit.log"));
+        NbdServer server = Nbdkit("--filter=log", "memory", "4M", $"logfile={log.Path}");
+        string[] options = option is null ? [] : ["-o", option];
+        NbdFuseMount mount = Mount(new MountRequest { Source = [server.Uri], Options = ["--readahead=off", .. options] });
+        int Reads() => log.Commands.Count(command => command.Name == "Read");
+
+        Tool.Run("cmp", "-n", "4M", mount.File, "/dev/zero");
+        int first = Reads();
+        Tool.Run("cmp", "-n", "4M", mount.File, "/dev/zero");
+
+        Assert.True(first > 0, "nothing was read");
+        Assert.Equal(stays, Reads() == first);
+    }
+
+    [Fact]
+    public void The_uri_of_the_attributes_and_of_the_mount_has_no_secrets()
+    {
+        NbdServer server = NbdkitTcp("memory", "1M");
+        string keys = Folder.FileAt("keys.psk");
+        File.WriteAllText(keys, "somebody:0123456789abcdef\n");
+        NbdFuseMount mount = Mount($"nbd://somebody@localhost:{server.Port}/name?tls-psk-file={keys}");
+
+        string uri = Tool.Run("python3", "-c", "import os,sys\nprint(os.getxattr(sys.argv[1],'user.nbd.uri').decode())", mount.File);
+
+        Assert.Equal($"nbd://localhost:{server.Port}/name", uri.Trim());
+        Assert.DoesNotContain("somebody", File.ReadAllText("/proc/self/mountinfo"));
+    }
+
+    [Theory]
     [InlineData(false)]
     [InlineData(true)]
     public void Root_is_let_in_beside_the_user_and_nobody_else(bool allowRoot)
@@ -165,4 +210,14 @@ public sealed class CacheModeTests : IntegrationTest
             new MountRequest { Source = [server.Uri], Options = [$"--cache={mode}"], MountPoint = mountPoint });
         return (mount, log);
     }
+}
+
+public sealed class CacheModeOverDeviceTests : CacheModeTests
+{
+    private protected override string Transport => Transports.Device;
+}
+
+public sealed class CacheModeOverUringTests : CacheModeTests
+{
+    private protected override string Transport => Transports.Uring;
 }

@@ -30,20 +30,6 @@ public sealed class DurabilityTests : IntegrationTest
     }
 
     [Fact]
-    public void A_synchronous_write_is_stable_when_it_returns()
-    {
-        (NbdFuseMount mount, NbdkitLog log) = MountLogged();
-        using RawFile file = RawFile.Open(mount.File, LibC.O_RDWR | LibC.O_DSYNC);
-
-        Assert.Equal(4096, file.Write(8192, Data.Random(4096)));
-
-        LoggedCommand write = log.Commands.Last(command => command.Name == "Write");
-        Assert.True(
-            write.ForceUnitAccess || log.Commands.SkipWhile(command => command != write).Any(command => command.Name == "Flush"),
-            "neither FUA nor a flush");
-    }
-
-    [Fact]
     public void Msync_is_a_flush_after_the_write()
     {
         (NbdFuseMount mount, NbdkitLog log) = MountLogged();

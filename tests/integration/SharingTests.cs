@@ -3,7 +3,7 @@ using Tmds.Linux;
 namespace IntegrationTests;
 
 /// <summary>What others see of the mount: its name, its owner, its permissions.</summary>
-public sealed class SharingTests : IntegrationTest
+public abstract class SharingTests : IntegrationTest
 {
     private const UnixFileMode Everyone =
         UnixFileMode.UserRead | UnixFileMode.GroupRead | UnixFileMode.OtherRead
@@ -128,4 +128,14 @@ public sealed class SharingTests : IntegrationTest
     private static UnixFileMode Umask() =>
         (UnixFileMode)Convert.ToInt32(
             File.ReadLines("/proc/self/status").First(line => line.StartsWith("Umask:", StringComparison.Ordinal))[6..].Trim(), 8);
+}
+
+public sealed class SharingOverDeviceTests : SharingTests
+{
+    private protected override string Transport => Transports.Device;
+}
+
+public sealed class SharingOverUringTests : SharingTests
+{
+    private protected override string Transport => Transports.Uring;
 }

@@ -50,6 +50,43 @@ public abstract class ShutdownTests : IntegrationTest
         mount.Stop(LibC.SIGTERM);
     }
 
+    /// <summary>What a program stored through a mapping that it still has, or that the kernel collected.</summary>
+    [Theory]
+    [InlineData("--cache=writethrough", "mnt/disk")]
+    [InlineData("--cache=none", "mnt/disk")]
+    [InlineData("--cache=writeback", "mnt/disk")]
+    [InlineData("--cache=writethrough", "file")]
+    [InlineData("--partitions", "mnt/disk")]
+    public void SIGTERM_pushes_what_programs_that_go_on_have_changed(string option, string mountPoint)
+    {
+        File.WriteAllText(Folder.FileAt("file"), "");
+        NbdServer server = Nbdkit("memory", "1M");
+        NbdFuseMount mount = Mount(
+            new MountRequest { Options = [option], MountPoint = mountPoint, Source = [server.Uri] });
+        _ = ChangeAndStay(mount.File, isWritten: option == "--cache=writeback");
+
+        mount.Stop(LibC.SIGTERM);
+
+        Assert.Equal(Data.Filled(4096, 0x5a), Content(server.Uri)[8192..12288]);
+        Assert.Equal("", mount.Log);
+    }
+
+    [Fact]
+    public void SIGTERM_waits_in_vain_for_a_server_that_hangs_but_not_for_long()
+    {
+        NbdServer server = Nbdkit("memory", "1M");
+        NbdFuseMount mount = Mount(server.Uri);
+        BackgroundProcess program = ChangeAndStay(mount.File);
+        server.Signal(LibC.SIGSTOP);
+
+        mount.Process.Signal(LibC.SIGTERM);
+
+        mount.CheckCleanEnd(TimeSpan.FromSeconds(9), exitCode: 1);
+        Assert.Contains("may not be at the server", mount.Log);
+        program.Signal(LibC.SIGKILL);
+        program.WaitForExit();
+    }
+
     [Fact]
     public void SIGTERM_with_64_reads_in_flight_ends_nbdfuse()
     {
@@ -225,6 +262,13 @@ public abstract class ShutdownTests : IntegrationTest
         }
 
         return Path;
+    }
+
+    private byte[] Content(string uri)
+    {
+        string copy = Folder.FileAt("copy");
+        Tool.Run("nbdcopy", uri, copy);
+        return File.ReadAllBytes(copy);
     }
 }
 

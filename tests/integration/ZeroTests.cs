@@ -3,7 +3,7 @@ using Tmds.Linux;
 namespace IntegrationTests;
 
 /// <summary>Holes and zeroed ranges read back as zeroes, and nothing around them changes, on every kind of server.</summary>
-public sealed class ZeroTests : IntegrationTest
+public abstract class ZeroTests : IntegrationTest
 {
     // linux/falloc.h; Tmds.LibC lacks it.
     private const int ZeroRange = 0x10;
@@ -144,4 +144,14 @@ public sealed class ZeroTests : IntegrationTest
                 return $"nbd://localhost:{ReferenceServer("disk", image, "trim = true").Port}/disk";
         }
     }
+}
+
+public sealed class ZeroOverDeviceTests : ZeroTests
+{
+    private protected override string Transport => Transports.Device;
+}
+
+public sealed class ZeroOverUringTests : ZeroTests
+{
+    private protected override string Transport => Transports.Uring;
 }

@@ -52,14 +52,16 @@ internal sealed class ExportConnector(
         }
     }
 
+    /// <summary>Whether nothing may be written to an export; null: nothing is known of it.</summary>
+    internal bool IsReadOnly(NbdExport? export) =>
+        invocation.ReadOnly || invocation.Fuse.ReadOnly || export?.IsReadOnly == true;
+
     /// <summary>The attributes that an export's file starts with.</summary>
     internal FileAttributesInMemory AttributesOf(NbdListedExport listed)
     {
         ExportFileOptions options = ExportFileOptions.From(invocation, fileName: null, IsReadOnly(listed.Export), false);
         return new FileAttributesInMemory((uint)LibC.S_IFREG | options.FileMode, options.UserId, options.GroupId);
     }
-
-    private bool IsReadOnly(NbdExport? export) => invocation.ReadOnly || invocation.Fuse.ReadOnly || export?.IsReadOnly == true;
 
     private ConnectedExport Connect(string exportName)
     {

@@ -52,20 +52,10 @@ internal sealed class ExportsTree : FileTree
     internal override TimeSpan AttrTimeout => s_kernelTime;
 
     /// <inheritdoc/>
-    internal override ulong SizeBytes
-    {
-        get
-        {
-            ulong sum = 0;
-            foreach (TreeNode node in _nodes.Values)
-            {
-                ulong size = node is FileNode file ? file.SizeBytes : 0;
-                sum = size > ulong.MaxValue - sum ? ulong.MaxValue : sum + size;
-            }
+    internal override ulong SizeBytes => Sum(_ => true);
 
-            return sum;
-        }
-    }
+    /// <inheritdoc/>
+    internal override ulong FreeBytes => Sum(export => !export.IsReadOnly);
 
     /// <inheritdoc/>
     internal override int NodeCount => _nodes.Count;
@@ -113,6 +103,18 @@ internal sealed class ExportsTree : FileTree
         {
             _ = _refreshing.Release();
         }
+    }
+
+    private ulong Sum(Predicate<ListedExportNode> counts)
+    {
+        ulong sum = 0;
+        foreach (TreeNode node in _nodes.Values)
+        {
+            ulong size = node is ListedExportNode export && counts(export) ? export.SizeBytes : 0;
+            sum = size > ulong.MaxValue - sum ? ulong.MaxValue : sum + size;
+        }
+
+        return sum;
     }
 
     private void Show(IReadOnlyList<NbdListedExport> list)

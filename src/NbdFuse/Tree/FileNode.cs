@@ -11,6 +11,9 @@ internal abstract unsafe class FileNode(ulong number) : TreeNode(number)
     /// <summary>The export that it is of; null while that is not connected to.</summary>
     internal abstract ExportFile? Export { get; }
 
+    /// <summary>Whether somebody may have it open.</summary>
+    internal virtual bool IsOpen => true;
+
     internal abstract void Open(FuseRequest request, uint flags);
 
     internal virtual void Release(FuseRequest request) => request.ReplyEmpty();
@@ -22,4 +25,11 @@ internal abstract unsafe class FileNode(ulong number) : TreeNode(number)
     internal abstract void Fsync(FuseRequest request);
 
     internal abstract void Fallocate(FuseRequest request, uint mode, ulong offset, ulong length);
+
+    /// <summary>Where a range lies, as far as it is inside the file. Only while the export is connected to.</summary>
+    internal virtual ExportRange Locate(ulong offset, ulong length) =>
+        new(Export!, offset, offset < SizeBytes ? Math.Min(length, SizeBytes - offset) : 0);
+
+    /// <summary>A copy is about to change a range of the file. On a worker thread.</summary>
+    internal abstract void CopiesTo(in ExportRange range);
 }

@@ -1,3 +1,4 @@
+using System.Text;
 using Tmds.Linux;
 
 namespace NbdFuse;
@@ -23,6 +24,12 @@ internal abstract class FileTree
     /// <summary>Bytes of all exports, for statfs(2).</summary>
     internal abstract ulong SizeBytes { get; }
 
+    /// <summary>
+    /// Bytes that are free, for statfs(2): whoever looks whether an image fits on the file before writing it there shall
+    /// find that it does. So all of what can be written, whatever is there now.
+    /// </summary>
+    internal abstract ulong FreeBytes { get; }
+
     /// <summary>Block size for statfs(2), in bytes.</summary>
     internal virtual uint BlockBytes => SmallestBlockBytes;
 
@@ -34,6 +41,30 @@ internal abstract class FileTree
 
     /// <summary>Brings the names up to date. Never fails: what cannot be found out stays as it was.</summary>
     internal virtual Task Refresh() => Task.CompletedTask;
+
+    /// <summary>
+    /// Paths, beneath the mountpoint, of the files that somebody may have open; "" when the mountpoint is the file.
+    /// </summary>
+    internal IEnumerable<string> OpenFiles() =>
+        Find(RootNumber) is DirectoryNode root ? OpenFiles(root, "") : [""];
+
+    private static IEnumerable<string> OpenFiles(DirectoryNode directory, string path)
+    {
+        foreach (DirectoryEntry entry in directory.Entries.ToArray())
+        {
+            string name = path + Encoding.UTF8.GetString(entry.Name);
+            IEnumerable<string> files = entry.Node switch
+            {
+                DirectoryNode below => OpenFiles(below, name + "/"),
+                FileNode { IsOpen: true } => [name],
+                _ => [],
+            };
+            foreach (string file in files)
+            {
+                yield return file;
+            }
+        }
+    }
 
     /// <summary>The attributes that a directory starts with.</summary>
     protected static FileAttributesInMemory DirectoryAttributes(ExportFileOptions options)

@@ -38,6 +38,9 @@ internal sealed unsafe partial class ListedExportNode
         }
     }
 
+    /// <inheritdoc/>
+    internal override void CopiesTo(in ExportRange range) => _attributes.TouchModified();
+
     /// <summary>The file, which is there between OPEN and RELEASE. If it is not, the request is answered.</summary>
     private ExportFile? FindFile(FuseRequest request)
     {

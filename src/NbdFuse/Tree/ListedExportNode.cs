@@ -34,8 +34,11 @@ internal sealed partial class ListedExportNode : FileNode
     /// <summary>Name of the export.</summary>
     internal string ExportName => Volatile.Read(ref _listed).Name;
 
-    /// <summary>Whether somebody has it open, or is about to.</summary>
-    internal bool IsOpen
+    /// <summary>Whether nothing may be written, as far as is known.</summary>
+    internal bool IsReadOnly => _connector.IsReadOnly(Volatile.Read(ref _listed).Export);
+
+    /// <inheritdoc/>
+    internal override bool IsOpen
     {
         get
         {

@@ -21,8 +21,8 @@ internal sealed unsafe class PartitionNode(
     /// <inheritdoc/>
     internal override ulong SizeBytes => partition.Length;
 
-    /// <summary>Whether somebody has it open.</summary>
-    internal bool IsOpen => Volatile.Read(ref _opens) > 0;
+    /// <inheritdoc/>
+    internal override bool IsOpen => Volatile.Read(ref _opens) > 0;
 
     /// <summary>
     /// Told of each range of the disk that is about to change: its first byte and its length in bytes. On a worker
@@ -118,5 +118,19 @@ internal sealed unsafe class PartitionNode(
             attributes.TouchModified();
             disk.Fallocate(request, mode, partition.Start + offset, length);
         }
+    }
+
+    /// <inheritdoc/>
+    internal override ExportRange Locate(ulong offset, ulong length)
+    {
+        ExportRange range = base.Locate(offset, length);
+        return range with { Offset = partition.Start + range.Offset };
+    }
+
+    /// <inheritdoc/>
+    internal override void CopiesTo(in ExportRange range)
+    {
+        Changing?.Invoke(range.Offset, range.Length);
+        attributes.TouchModified();
     }
 }

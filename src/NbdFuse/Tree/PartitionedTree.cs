@@ -63,6 +63,9 @@ internal sealed class PartitionedTree : FileTree
     internal override ulong SizeBytes => _file.SizeBytes;
 
     /// <inheritdoc/>
+    internal override ulong FreeBytes => _options.ReadOnly ? 0 : _file.SizeBytes;
+
+    /// <inheritdoc/>
     internal override uint BlockBytes => Math.Max(SmallestBlockBytes, _file.MinimumBlockBytes);
 
     /// <inheritdoc/>

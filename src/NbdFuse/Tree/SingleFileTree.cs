@@ -37,6 +37,9 @@ internal sealed class SingleFileTree : FileTree
     internal override ulong SizeBytes => _file.SizeBytes;
 
     /// <inheritdoc/>
+    internal override ulong FreeBytes => _options.ReadOnly ? 0 : _file.SizeBytes;
+
+    /// <inheritdoc/>
     internal override uint BlockBytes => _blockBytes;
 
     /// <inheritdoc/>

@@ -50,4 +50,7 @@ internal sealed unsafe class WholeExportNode(ulong number, ExportFile file) : Fi
         Changing?.Invoke(offset, length);
         file.Fallocate(request, mode, offset, length);
     }
+
+    /// <inheritdoc/>
+    internal override void CopiesTo(in ExportRange range) => Changing?.Invoke(range.Offset, range.Length);
 }

@@ -72,6 +72,32 @@ public abstract class IntegrationTest : IDisposable
         return Started(process, process);
     }
 
+    /// <summary>
+    /// A program that fills 4096 bytes at 8192 with 0x5a, through a shared mapping or with write(2), and then keeps the file
+    /// open and mapped.
+    /// </summary>
+    private protected BackgroundProcess ChangeAndStay(string path, bool isWritten = false)
+    {
+        BackgroundProcess program = Background(
+            "python3",
+            "-c",
+            $"""
+            import mmap, os, signal, sys
+            fd = os.open(sys.argv[1], os.O_RDWR)
+            if {(isWritten ? "True" : "False")}:
+                os.pwrite(fd, b'Z' * 4096, 8192)
+            else:
+                memory = mmap.mmap(fd, 65536)
+                memory[8192:12288] = b'Z' * 4096
+            print('changed', flush=True)
+            signal.pause()
+            """,
+            path);
+        Wait.Until(() => program.Log.Contains("changed", StringComparison.Ordinal) || program.HasExited, "the program has changed it");
+        Assert.False(program.HasExited, program.ToString());
+        return program;
+    }
+
     /// <summary>nbdfuse with these arguments, without waiting for anything.</summary>
     private protected BackgroundProcess Launch(params string[] arguments)
     {

@@ -13,6 +13,11 @@ internal sealed partial class NbdkitLog(string path)
     /// <summary>How many connections were opened so far.</summary>
     public int Connections => Lines().Count(line => line.Contains(" Connect export=", StringComparison.Ordinal));
 
+    /// <summary>How many commands of this name were answered with success so far.</summary>
+    public int Succeeded(string name) =>
+        Lines().Count(line => line.Contains($" ...{name} id=", StringComparison.Ordinal)
+            && line.EndsWith("return=0", StringComparison.Ordinal));
+
     public IReadOnlyList<LoggedCommand> Commands =>
         [.. Lines().Select(line => Command().Match(line)).Where(match => match.Success).Select(Parse)];
 

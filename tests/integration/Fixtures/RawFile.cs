@@ -55,6 +55,10 @@ internal sealed unsafe class RawFile : IDisposable
 
     public long Fallocate(int mode, long offset, long length) => Result(LibC.fallocate(_fd, mode, offset, length));
 
+    /// <summary>One copy_file_range(2).</summary>
+    public long CopyTo(RawFile destination, long offset, long destinationOffset, long length) =>
+        Result(FileCalls.CopyRange(_fd, offset, destination._fd, destinationOffset, (nint)length));
+
     public long Truncate(long length) => Result(LibC.ftruncate(_fd, length));
 
     /// <summary>Puts <paramref name="data"/> at <paramref name="offset"/> (a multiple of the page size) through a shared mapping.</summary>

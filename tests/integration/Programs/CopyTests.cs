@@ -85,6 +85,20 @@ public sealed class CopyTests : ProgramTest
 
     [Theory]
     [MemberData(nameof(Servers))]
+    public void Rsync_makes_zeroes_of_data_in_place(string server)
+    {
+        DiskPair disks = Disks(server, SizeBytes, Data.Random(SizeBytes, 8));
+        string source = Folder.FileAt("source");
+        File.WriteAllBytes(source, Patchwork(SizeBytes, 2));
+
+        disks.Both(disk => Tool.Run("rsync", "--sparse", "--inplace", "--no-whole-file", "--ignore-times", source, disk));
+
+        Tool.Run("cmp", source, disks.Disk);
+        disks.CheckEqualToTheEnd();
+    }
+
+    [Theory]
+    [MemberData(nameof(Servers))]
     public void Dd_writes_what_it_writes_to_a_local_file(string server)
     {
         DiskPair disks = Disks(server, SizeBytes, Data.Random(SizeBytes, 9));

@@ -66,4 +66,30 @@ public sealed class QemuImgTests : ProgramTest
         Tool.Run("cmp", source, disks.Disk);
         disks.CheckEqualToTheEnd();
     }
+
+    /// <summary>An image format inside the disk: qemu finds, checks, changes and repairs it there.</summary>
+    [Theory]
+    [InlineData("nbdkit file")]
+    [InlineData("nbdkit memory")]
+    [InlineData("nbdserve file")]
+    public void A_qcow2_inside_the_disk_is_checked_through_the_mount(string server)
+    {
+        string source = Folder.FileAt("source.raw");
+        string image = Folder.FileAt("source.qcow2");
+        File.WriteAllBytes(source, Patchwork(SizeBytes));
+        Tool.Run("qemu-img", "convert", "-f", "raw", "-O", "qcow2", source, image);
+        byte[] content = new byte[2 * SizeBytes];
+        File.ReadAllBytes(image).CopyTo(content, 0);
+        DiskPair disks = Disks(server, content.Length, content);
+
+        Assert.Contains("file format: qcow2", Tool.Run("qemu-img", "info", disks.Disk));
+        disks.Both(disk =>
+        {
+            Tool.Run("qemu-io", "-f", "qcow2", "-c", "write -P 0x5a 1000000 3000000", "-c", "write -z 8M 1M", "-c", "discard 12M 1M", disk);
+            Tool.Run("qemu-img", "check", "-f", "qcow2", disk);
+        });
+
+        Tool.Run("qemu-img", "compare", "-f", "qcow2", "-F", "qcow2", disks.Local, disks.Disk);
+        disks.CheckEqualToTheEnd();
+    }
 }

@@ -1,0 +1,52 @@
+using Tmds.Linux;
+
+namespace IntegrationTests;
+
+/// <summary>-o: options of the mount that are seen from outside.</summary>
+public sealed class MountOptionTests : IntegrationTest
+{
+    [Fact]
+    public void Owner_group_and_umask_are_those_of_the_files()
+    {
+        NbdFuseMount mount = Mount(
+            new MountRequest { Options = ["-o", "uid=12,gid=34,umask=027"], Source = [Nbdkit("memory", "1M").Uri] });
+
+        Assert.Equal("640 12 34", Tool.Run("stat", "-c", "%a %u %g", mount.File).Trim());
+        Assert.Equal("750 12 34", Tool.Run("stat", "-c", "%a %u %g", mount.MountPath).Trim());
+    }
+
+    [Fact]
+    public void A_mount_can_be_read_only()
+    {
+        NbdFuseMount mount = Mount(new MountRequest { Options = ["-o", "ro"], Source = [Nbdkit("memory", "1M").Uri] });
+
+        Assert.Equal(-LibC.EROFS, RawFile.OpenError(mount.File, LibC.O_RDWR));
+        Assert.Contains("ro", MountTable.Read().Last(entry => entry.Path == mount.MountPath).Options.Split(','));
+        Assert.Equal(1 << 20, File.ReadAllBytes(mount.File).Length);
+    }
+
+    [Theory]
+    [InlineData("nonempty")]
+    [InlineData("noatime,nodiratime,noexec")]
+    [InlineData("big_writes,large_read,hard_remove")]
+    public void Others_are_accepted_over_a_folder_with_files(string options)
+    {
+        File.WriteAllText(Path.Combine(Folder.Folder("mnt"), "hidden"), "");
+        NbdFuseMount mount = Mount(new MountRequest { Options = ["-o", options], Source = [Nbdkit("memory", "1M").Uri] });
+
+        Assert.Equal([mount.File], Directory.GetFileSystemEntries(mount.MountPath));
+    }
+
+    [Fact]
+    public void Auto_unmount_takes_the_mount_away_when_nbdfuse_is_killed()
+    {
+        Assert.SkipUnless(LibC.geteuid() == 0, "needs user_allow_other in /etc/fuse.conf otherwise");
+        NbdFuseMount mount = Mount(
+            new MountRequest { Options = ["-o", "allow_other,auto_unmount"], Source = [Nbdkit("memory", "1M").Uri] });
+
+        mount.Process.Signal(LibC.SIGKILL);
+
+        mount.Process.WaitForExit();
+        Wait.Until(() => !mount.IsMounted, "it is unmounted");
+    }
+}
