@@ -38,6 +38,13 @@ internal static class RequestTransports
             return null;
         }
 
+        if (invocation.Fuse.AutoUnmount)
+        {
+            // fusermount3 looks once, right after our end, whether the mount is dead. With rings it dies later.
+            Refuse(isMust, log, "-o auto_unmount would not work");
+            return null;
+        }
+
         if (!FuseSession.IsUringEnabled)
         {
             Refuse(isMust, log, $"the kernel does not offer it ({HowToEnable})");

@@ -27,8 +27,8 @@ public sealed class MountOptionTests : IntegrationTest
 
     [Theory]
     [InlineData("nonempty")]
-    [InlineData("noatime,nodiratime,noexec")]
-    [InlineData("big_writes,large_read,hard_remove")]
+    [InlineData("noatime,noexec")]
+    [InlineData("use_ino,hard_remove,noforget")]
     public void Others_are_accepted_over_a_folder_with_files(string options)
     {
         File.WriteAllText(Path.Combine(Folder.Folder("mnt"), "hidden"), "");

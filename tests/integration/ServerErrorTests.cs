@@ -87,7 +87,7 @@ public abstract class ServerErrorTests : IntegrationTest
             Assert.Equal(Errno.EIO, Assert.Throws<LinuxException>(() => file.Read(0, 4096)).Errno);
         }
 
-        Assert.Contains("the server is shutting down", mount.Log);
+        Wait.Until(() => mount.Log.Contains("the server is shutting down", StringComparison.Ordinal), "the loss is told");
         mount.Unmount(exitCode: 1);
     }
 
