@@ -47,11 +47,13 @@ install: all
 	install -m 644 $(PROGRAMS:%=out/%.1) $(DESTDIR)$(PREFIX)/share/man/man1
 	install -m 644 packaging/systemd/* $(DESTDIR)$(PREFIX)/lib/systemd/system
 
-# The same sources give the same files: no paths of this machine in them.
+# The same sources give the same bytes: no paths of this machine in them, and the time of the last commit.
+PACKED ?= out/packages
+SOURCE_DATE_EPOCH ?= $(or $(shell git log -1 --format=%ct 2>/dev/null),315532800)
 pack:
-	rm -rf out/packages
+	rm -rf $(PACKED) artifacts/packages
 	for project in $(PACKAGES); do \
-	    dotnet pack src/$$project -c Release -o out/packages \
+	    SOURCE_DATE_EPOCH=$(SOURCE_DATE_EPOCH) dotnet pack src/$$project -c Release -o $(PACKED) \
 	        --artifacts-path artifacts/packages -p:ContinuousIntegrationBuild=true || exit 1; done
 
 api:

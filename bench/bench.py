@@ -173,12 +173,7 @@ class Peer:
 
     def stop(self):
         if self.process and self.process.poll() is None:
-            self.process.terminate()
-            try:
-                self.process.wait(10)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
+            end_process(self.process)
         self.process = None
         mounted = Path("/proc/self/mountinfo").read_text()
         for path in (self.file, self.mount_point):
@@ -227,6 +222,16 @@ class NoFuse(Peer):
     def fio(self, row):
         arguments = row.direct_fio or [option for option in row.fio if not option.startswith(("--direct", "--ioengine"))]
         return [*arguments, "--ioengine=nbd", f"--uri={self.server.uri}"]
+
+
+def end_process(process):
+    """Ends a program, by force when it takes too long."""
+    process.terminate()
+    try:
+        process.wait(10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 def wait_until(condition, process, log=None):

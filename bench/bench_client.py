@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
 """Side by side: NbdClient, by completions and by await, and libnbd (fio's nbd engine) on the same sockets, each with one
-connection; and reads over TLS next to nbdcopy, with as many connections as it uses.
+connection; NbdClient with one and with more connections; and reads over TLS next to nbdcopy, with as many connections as it
+uses.
 
 As in bench.py, short slices run interleaved, round by round, and all share the processors.
 
-Environment: ROUNDS (5), SECONDS per slice (1), ROWS (comma-separated names, "tls" too; all by default), CLIENTBENCH_BIN
+Environment: ROUNDS (5), SECONDS per slice (1), ROWS (comma-separated names, "connections" and "tls" too; all by default),
+CLIENTBENCH_BIN
 (artifacts/native/clientbench/clientbench), NBDSERVE_BIN (out/nbdserve).
 """
 
@@ -57,15 +59,16 @@ class Libnbd:
 class Ours:
     """NbdClient, by completions or by await."""
 
-    def __init__(self, server, mode):
+    def __init__(self, server, mode, connections=1):
         self.name = mode
         self.server = server
         self.mode = mode
+        self.connections = connections
 
     def measure(self, row):
         block, depth = (4096, 32) if row.unit == "IOPS" else (256 << 10, 8)
         direction = "write" if "write" in row.name else "read"
-        figures = run_ours(self.server.uri, self.mode, direction, block, depth, connections=1)
+        figures = run_ours(self.server.uri, self.mode, direction, block, depth, self.connections)
         value = figures["iops"] if row.unit == "IOPS" else figures["bytes_per_second"] / 1e6
         return value, figures["allocated_per_operation"]
 
@@ -93,6 +96,25 @@ def measure(server, rows):
         bytes_per_operation = ", ".join(f"{median(allocated[row.name][p.name]):.2f}" for p in peers[1:])
         print(f"{row.title:34}{row.unit:>5} " + "".join(f"{cell:>20}" for cell in cells)
               + f"{target:>18}{bytes_per_operation:>20}", flush=True)
+
+
+def measure_connections(server):
+    """What more connections than one bring, or cost."""
+    counts = [1, 2, 4]
+    figures = {}
+    for number in range(ROUNDS):
+        print(f"{server.name}, connections: round {number + 1} of {ROUNDS}", file=sys.stderr)
+        for row in ROWS:
+            for mode in ("completion", "async"):
+                turn = number % len(counts)
+                for count in counts[turn:] + counts[:turn]:
+                    value = Ours(server, mode, count).measure(row)[0]
+                    figures.setdefault((row.title, mode), {}).setdefault(count, []).append(value)
+    print(f"\n{server.name}; connections; medians (and the median of the rounds' ratios to one)\n")
+    print(f"{'':46}" + "".join(f"{count:>18}" for count in counts))
+    for (title, mode), values in figures.items():
+        cells = [f"{median(values[count]):.0f} ({median_ratio(values[count], values[1]):.2f}x)" for count in counts]
+        print(f"{title:34}{mode:>12}" + "".join(f"{cell:>18}" for cell in cells), flush=True)
 
 
 def make_certificates(folder):
@@ -136,8 +158,9 @@ def measure_tls(folder):
 
 
 def main():
-    chosen = os.environ.get("ROWS", "")
-    rows = [row for row in ROWS if not chosen or row.name in chosen.split(",")]
+    chosen = [name for name in os.environ.get("ROWS", "").split(",") if name]
+    rows = [row for row in ROWS if not chosen or row.name in chosen]
+    connections, tls = (not chosen or name in chosen for name in ("connections", "tls"))
     for program in (PROGRAM, NBDSERVE):
         if not program.exists():
             sys.exit(f"bench: {program} does not exist: run make bench")
@@ -148,13 +171,16 @@ def main():
         "nbdserve memory": ours("memory", f"{SIZE_MIB}M"),
     }
     try:
-        for name, command in servers.items() if rows else ():
+        for name, command in servers.items() if rows or connections else ():
             server = Server(name, command, folder / name.replace(" ", "-"))
             try:
-                measure(server, rows)
+                if rows:
+                    measure(server, rows)
+                if connections:
+                    measure_connections(server)
             finally:
                 server.stop()
-        if not chosen or "tls" in chosen.split(","):
+        if tls:
             measure_tls(folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -19,7 +19,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from bench import ROOT, ROUNDS, SECONDS, SIZE_MIB, Row, median, median_ratio, run_slice, wait_until
+from bench import ROOT, ROUNDS, SECONDS, SIZE_MIB, Row, end_process, median, median_ratio, run_slice, wait_until
 
 OURS = Path(os.environ.get("NBDSERVE_BIN") or ROOT / "out/nbdserve")
 COPY_ROUNDS = int(os.environ.get("COPY_ROUNDS") or 3)
@@ -78,12 +78,7 @@ class Server:
         return {name: int(value) for name, value in re.findall(r"(\w+)=(\d+)", line)}
 
     def stop(self):
-        self.process.terminate()
-        try:
-            self.process.wait(10)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        end_process(self.process)
 
 
 def ours(*backend):

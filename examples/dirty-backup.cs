@@ -18,7 +18,7 @@ using SafeFileHandle copy = File.OpenHandle(args[2], FileMode.Open, FileAccess.W
 
 byte[] buffer = new byte[4 << 20];
 long copied = 0;
-await foreach (NbdExtent extent in disk.GetExtentsAsync(0, disk.Export.SizeBytes, context))
+await foreach (NbdExtent extent in disk.GetExtentsAsync(0, disk.SizeBytes, context))
 {
     bool isDirty = (extent.Flags & NbdExtent.Dirty) != 0;
     for (long offset = extent.Offset; isDirty && offset < extent.End; offset += buffer.Length)
@@ -30,4 +30,4 @@ await foreach (NbdExtent extent in disk.GetExtentsAsync(0, disk.Export.SizeBytes
     }
 }
 
-Console.WriteLine($"copied {copied} of {disk.Export.SizeBytes} bytes");
+Console.WriteLine($"copied {copied} of {disk.SizeBytes} bytes");

@@ -9,7 +9,7 @@ using Nbd;
 // qemu-nbd is started for us, and has ended when the client is disposed.
 await using NbdClient disk = await NbdClient.ConnectAsync(
     new NbdEndpoint.SocketActivation(["qemu-nbd", "-f", "qcow2", args[0]]));
-Console.WriteLine($"virtual size: {disk.Export.SizeBytes} bytes");
+Console.WriteLine($"virtual size: {disk.SizeBytes} bytes");
 
 byte[] sector = new byte[512];
 await disk.ReadAsync(0, sector);

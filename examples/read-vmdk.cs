@@ -9,10 +9,10 @@ using Nbd;
 await using NbdClient disk = await NbdClient.ConnectAsync(
     new NbdEndpoint.SocketActivation(["qemu-nbd", "--read-only", "-f", "vmdk", args[0]]),
     options: new NbdClientOptions { MetaContexts = ["base:allocation"] });
-Console.WriteLine($"virtual size: {disk.Export.SizeBytes} bytes");
+Console.WriteLine($"virtual size: {disk.SizeBytes} bytes");
 
 byte[] start = new byte[16];
-await foreach (NbdExtent extent in disk.GetExtentsAsync(0, disk.Export.SizeBytes))
+await foreach (NbdExtent extent in disk.GetExtentsAsync(0, disk.SizeBytes))
 {
     string content = "zeroes";
     if (!extent.IsZero)

@@ -9,11 +9,11 @@ using Nbd;
 NbdClientOptions options = new() { MetaContexts = ["base:allocation"] };
 await using NbdClient disk = await NbdClient.ConnectAsync(args[0], options);
 using SafeFileHandle file = File.OpenHandle(args[1], FileMode.Create, FileAccess.Write);
-RandomAccess.SetLength(file, disk.Export.SizeBytes);
+RandomAccess.SetLength(file, disk.SizeBytes);
 
 byte[] buffer = new byte[4 << 20];
 long copied = 0;
-await foreach (NbdExtent extent in disk.GetExtentsAsync(0, disk.Export.SizeBytes))
+await foreach (NbdExtent extent in disk.GetExtentsAsync(0, disk.SizeBytes))
 {
     for (long offset = extent.Offset; !extent.IsZero && offset < extent.End; offset += buffer.Length)
     {
@@ -24,4 +24,4 @@ await foreach (NbdExtent extent in disk.GetExtentsAsync(0, disk.Export.SizeBytes
     }
 }
 
-Console.WriteLine($"copied {copied} of {disk.Export.SizeBytes} bytes");
+Console.WriteLine($"copied {copied} of {disk.SizeBytes} bytes");

@@ -11,6 +11,7 @@ public sealed partial class NbdClient
     /// </param>
     /// <param name="cancellationToken">Gives up at once.</param>
     /// <returns>In the server's order.</returns>
+    /// <exception cref="ArgumentOutOfRangeException">As for connecting.</exception>
     /// <exception cref="NbdException">
     /// As for connecting; EOPNOTSUPP, EACCES: the server cannot or will not list; EOVERFLOW: there are more than
     /// 10,000 exports. A handshake that brings more than 64 MiB in all is a broken one (EPROTO).
@@ -52,6 +53,7 @@ public sealed partial class NbdClient
     /// <returns>
     /// The facts, with all <see cref="NbdExport.MetaContexts"/> that can be asked for when connecting.
     /// </returns>
+    /// <exception cref="ArgumentOutOfRangeException">As for connecting.</exception>
     /// <exception cref="NbdException">As for connecting; EOPNOTSUPP also: the server cannot tell.</exception>
     /// <exception cref="OperationCanceledException">The token was cancelled.</exception>
     public static async Task<NbdExport> GetExportAsync(
@@ -88,6 +90,7 @@ public sealed partial class NbdClient
     {
         ArgumentNullException.ThrowIfNull(endpoint);
         NbdClientOptions chosen = options ?? new NbdClientOptions();
+        chosen.Check(nameof(options));
 
         // The conversation blocks: it gets a thread of its own for the moment.
         return Task.Factory.StartNew(

@@ -59,12 +59,18 @@ public sealed partial class NbdClient : IAsyncDisposable
     public int ConnectionCount => _pool.ConnectionCount;
 
     /// <summary>Connects to the export that a URI names.</summary>
-    /// <param name="uri">Such as "nbd://localhost/disk" or "nbd+unix:///disk?socket=/run/nbd.sock".</param>
+    /// <param name="uri">
+    /// Such as "nbd://localhost/disk" or "nbd+unix:///disk?socket=/run/nbd.sock". What has no effect in it, a misspelt
+    /// parameter for instance, is told by <see cref="NbdUri.Warnings"/> only.
+    /// </param>
     /// <param name="options">
     /// How; null for the defaults. An nbds URI requires TLS whatever they say, and if it has TLS parameters, these
     /// are used in place of <see cref="NbdClientOptions.Tls"/>.
     /// </param>
     /// <param name="cancellationToken">Gives up at once.</param>
+    /// <exception cref="ArgumentOutOfRangeException">
+    /// A number of connections or a time limit that <see cref="NbdClientOptions"/> does not allow.
+    /// </exception>
     /// <exception cref="NbdException">
     /// The URI is wrong (EINVAL) or needs what is not supported (EOPNOTSUPP); the server cannot be reached
     /// (ENOENT, ECONNREFUSED, ETIMEDOUT, ...), has no such export (ENOENT), refuses it (EACCES, ...) or breaks the
@@ -85,6 +91,7 @@ public sealed partial class NbdClient : IAsyncDisposable
     /// <param name="exportName">Name of the export; "" is the server's default export.</param>
     /// <param name="options">How; null for the defaults.</param>
     /// <param name="cancellationToken">Gives up at once.</param>
+    /// <exception cref="ArgumentOutOfRangeException">As for the overload with a URI.</exception>
     /// <exception cref="NbdException">As for the overload with a URI.</exception>
     /// <exception cref="OperationCanceledException">The token was cancelled.</exception>
     public static Task<NbdClient> ConnectAsync(
@@ -96,19 +103,7 @@ public sealed partial class NbdClient : IAsyncDisposable
         ArgumentNullException.ThrowIfNull(endpoint);
         ArgumentNullException.ThrowIfNull(exportName);
         NbdClientOptions chosen = options ?? new NbdClientOptions();
-        if (chosen.Connections is < 1 or > NbdConnectionPool.MaximumConnections)
-        {
-            throw new ArgumentOutOfRangeException(
-                nameof(options),
-                chosen.Connections,
-                $"The number of connections must be 1 to {NbdConnectionPool.MaximumConnections}.");
-        }
-
-        if (chosen.CommandTimeout <= TimeSpan.Zero && chosen.CommandTimeout != Timeout.InfiniteTimeSpan)
-        {
-            throw new ArgumentOutOfRangeException(
-                nameof(options), chosen.CommandTimeout, "The time limit of commands must be positive or infinite.");
-        }
+        chosen.Check(nameof(options));
 
         // The conversation blocks: it gets a thread of its own for the moment.
         return Task.Factory.StartNew(

@@ -2,7 +2,10 @@ using Linux;
 
 namespace Nbd;
 
-/// <summary>How to connect. Immutable after construction.</summary>
+/// <summary>
+/// How to connect. Immutable after construction. Each time limit is more than nothing and at most 2^31-1 milliseconds, or
+/// <see cref="Timeout.InfiniteTimeSpan"/> for none.
+/// </summary>
 public sealed record NbdClientOptions
 {
     /// <summary>Most meta contexts of a connection.</summary>
@@ -10,26 +13,26 @@ public sealed record NbdClientOptions
 
     /// <summary>
     /// Number of connections, 1 to 1024, for a server that allows more than one; null chooses
-    /// min(4, max(2, CPUs / 2)), with rings min(8, CPUs). A server that allows only one gets one.
+    /// min(4, max(2, CPUs / 2)), with rings min(8, CPUs). A server that allows only one gets one. Several are for large
+    /// commands and slow servers; a program that awaits small ones from a server in memory is faster with one.
     /// </summary>
     public int? Connections { get; init; }
 
     /// <summary>
-    /// Time limit for connecting and the handshakes (TLS and NBD) of one connection, together;
-    /// <see cref="Timeout.InfiniteTimeSpan"/> for none.
+    /// Time limit for connecting and the handshakes (TLS and NBD) of one connection, together. Default: 10 s.
     /// </summary>
     public TimeSpan ConnectTimeout { get; init; } = TimeSpan.FromSeconds(10);
 
     /// <summary>
-    /// Time limit for each command of <see cref="NbdClient"/>; <see cref="Timeout.InfiniteTimeSpan"/>, the default, for
-    /// none. A command that is not answered in time fails with ETIMEDOUT; as with a cancelled one, the server may still
-    /// carry it out. A READ or WRITE of more than 1 MiB is several commands.
+    /// Time limit for each command of <see cref="NbdClient"/>. Default: none. A command that is not answered in time fails
+    /// with ETIMEDOUT; as with a cancelled one, the server may still carry it out. A READ or WRITE of more than 1 MiB is
+    /// several commands.
     /// </summary>
     public TimeSpan CommandTimeout { get; init; } = Timeout.InfiniteTimeSpan;
 
     /// <summary>
     /// Time limit for each step of <see cref="NbdClient.DisposeAsync"/>: the commands in flight, a last FLUSH, the
-    /// end of the server if it was started for us; <see cref="Timeout.InfiniteTimeSpan"/> for none.
+    /// end of the server if it was started for us. Default: 30 s.
     /// </summary>
     public TimeSpan CloseTimeout { get; init; } = TimeSpan.FromSeconds(30);
 
@@ -59,4 +62,29 @@ public sealed record NbdClientOptions
     /// the same threads. They outlive the connections. Null for threads of the connections' own.
     /// </summary>
     public RingSet? Rings { get; init; }
+
+    /// <exception cref="ArgumentOutOfRangeException">What no client can keep.</exception>
+    internal void Check(string parameter)
+    {
+        if (Connections is < 1 or > NbdConnectionPool.MaximumConnections)
+        {
+            throw new ArgumentOutOfRangeException(
+                parameter,
+                Connections,
+                $"The number of connections must be 1 to {NbdConnectionPool.MaximumConnections}.");
+        }
+
+        CheckLimit(ConnectTimeout, nameof(ConnectTimeout), parameter);
+        CheckLimit(CommandTimeout, nameof(CommandTimeout), parameter);
+        CheckLimit(CloseTimeout, nameof(CloseTimeout), parameter);
+    }
+
+    private static void CheckLimit(TimeSpan limit, string name, string parameter)
+    {
+        if (limit != Timeout.InfiniteTimeSpan && (limit <= TimeSpan.Zero || limit.TotalMilliseconds > int.MaxValue))
+        {
+            throw new ArgumentOutOfRangeException(
+                parameter, limit, $"{name} must be more than nothing and at most 2^31-1 milliseconds, or infinite.");
+        }
+    }
 }

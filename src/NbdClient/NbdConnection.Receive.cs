@@ -29,6 +29,7 @@ internal sealed unsafe partial class NbdConnection
     /// <summary>The thread nbd-rx.</summary>
     private void Receive()
     {
+        OfThisThread = this;
         try
         {
             _received = new ReceiveBuffer(_transport, _peer, LargestHeaderBytes + MaximumReadBytes);

@@ -91,6 +91,13 @@ internal sealed unsafe partial class NbdConnection : IDisposable
     /// <summary>Commands that were sent and not answered yet.</summary>
     internal int InFlight => _slots.InFlight;
 
+    /// <summary>The connection whose replies this thread receives; null on other threads.</summary>
+    [field: ThreadStatic]
+    internal static NbdConnection? OfThisThread { get; private set; }
+
+    /// <summary>Which connection of its pool it is.</summary>
+    internal int Index { get; init; }
+
     /// <summary>Called on the receive thread when a FLUSH failed, before its completion.</summary>
     internal Action? FlushFailed { get; init; }
 

@@ -32,6 +32,9 @@ public sealed unsafe partial class NbdConnectionPool
 
             return pool;
 
+            // Two against one, on 2 processors, nbdkit and nbdserve with a disk in memory: by completions 1.0 to 2.4 times as
+            // fast with 4 KiB at depth 32, 1.0 to 6.6 times with 256 KiB at depth 8; by await 0.5 to 1.2 and 1.0 to 1.8 times.
+            // Four against two: mostly slower. With rings each processor has its connection.
             int Connections(NegotiatedConnection first) =>
                 first.Export.CanMultiConn && address is not NbdEndpoint.Fd
                     ? options.Connections ?? (options.Rings is null || first.Tls is not null
@@ -98,6 +101,7 @@ public sealed unsafe partial class NbdConnectionPool
             : new RingTransport(socket, _rings.Get(index));
         _connections[index] = new NbdConnection(transport, negotiated, Endpoint.Describe(), OnEnded)
         {
+            Index = index,
             FlushFailed = () => Volatile.Write(ref _flushed, NotFlushed),
         };
         _connections[index].Start();

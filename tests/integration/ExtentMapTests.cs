@@ -17,7 +17,7 @@ public sealed class ExtentMapTests : IntegrationTest
     {
         string image = NewImage("raw", "64M", "write -P 1 1M 64k", "write -P 2 5M 3M", "write -z -u 6M 1M");
 
-        await AssertMapAsync(QemuNbd("-e", "4", "-f", "raw", image), Allocation, minimumExtents: 5);
+        await AssertMapAsync(QemuNbd("-e", "4", "-f", "raw", image).Uri, Allocation, minimumExtents: 5);
     }
 
     [Fact]
@@ -25,7 +25,7 @@ public sealed class ExtentMapTests : IntegrationTest
     {
         string image = NewImage("qcow2", "64M", "write -P 1 1M 64k", "write -P 2 5M 3M", "write -z 20M 1M");
 
-        await AssertMapAsync(QemuNbd("-e", "4", "-f", "qcow2", image), Allocation, minimumExtents: 5);
+        await AssertMapAsync(QemuNbd("-e", "4", "-f", "qcow2", image).Uri, Allocation, minimumExtents: 5);
     }
 
     [Fact]
@@ -35,7 +35,7 @@ public sealed class ExtentMapTests : IntegrationTest
         Tool.Run("qemu-img", "bitmap", "--add", image, "b0");
         Tool.Run("qemu-io", "-f", "qcow2", "-c", "write -P 2 5M 3M", "-c", "write -P 3 40M 64k", image);
 
-        await AssertMapAsync(QemuNbd("-e", "4", "-f", "qcow2", "-B", "b0", image), Bitmap, minimumExtents: 5);
+        await AssertMapAsync(QemuNbd("-e", "4", "-f", "qcow2", "-B", "b0", image).Uri, Bitmap, minimumExtents: 5);
     }
 
     [Fact]
@@ -45,7 +45,7 @@ public sealed class ExtentMapTests : IntegrationTest
         string middle = NewImage("qcow2", below, "write -P 2 5M 3M");
         string top = NewImage("qcow2", middle, "write -P 3 6M 64k");
 
-        List<NbdExtent> map = await AssertMapAsync(QemuNbd("-e", "4", "-f", "qcow2", "-A", top), Depth, minimumExtents: 9);
+        List<NbdExtent> map = await AssertMapAsync(QemuNbd("-e", "4", "-f", "qcow2", "-A", top).Uri, Depth, minimumExtents: 9);
 
         Assert.Equal((ulong[])[0, 1, 2, 3], map.Select(extent => extent.Flags).Distinct().Order());
     }
@@ -57,13 +57,36 @@ public sealed class ExtentMapTests : IntegrationTest
         Tool.Run("qemu-img", "bitmap", "--add", image, "b0");
         Tool.Run("qemu-io", "-f", "qcow2", "-c", "write -P 2 5M 3M", image);
         NbdServer server = QemuNbd("-e", "4", "-f", "qcow2", "-A", "-B", "b0", image);
-        await using NbdClient client = await ConnectAsync(server, Allocation, Bitmap, Depth, "x-nobody:has-this");
+        await using NbdClient client = await ConnectAsync(server.Uri, Allocation, Bitmap, Depth, "x-nobody:has-this");
 
         Assert.Equal([Allocation, Depth, Bitmap], client.Export.MetaContexts);
         foreach (string context in client.Export.MetaContexts)
         {
-            Assert.Equal(MapOf(server, context), await MapOfAsync(client, context));
+            Assert.Equal(MapOf(server.Uri, context), await MapOfAsync(client, context));
         }
+    }
+
+    [Fact]
+    public async Task What_a_qemu_storage_daemon_serves()
+    {
+        string below = NewImage("qcow2", "64M", "write -P 1 1M 64k", "write -P 1 30M 8M");
+        string top = NewImage("qcow2", below, "write -P 2 5M 3M");
+        Tool.Run("qemu-img", "bitmap", "--add", top, "b0");
+        Tool.Run("qemu-io", "-f", "qcow2", "-c", "write -P 3 6M 64k", "-c", "write -z 31M 1M", top);
+        NbdServer server = QemuStorageDaemon(
+            "--blockdev", $"qcow2,node-name=disk,file.driver=file,file.filename={top}",
+            "--export", "nbd,id=e0,node-name=disk,name=disk,writable=on,bitmaps.0=b0,allocation-depth=on");
+        string uri = server.UriOf("disk");
+
+        List<NbdExtent> allocation = await AssertMapAsync(uri, Allocation, minimumExtents: 9);
+        List<NbdExtent> depth = await AssertMapAsync(uri, Depth, minimumExtents: 9);
+        List<NbdExtent> dirty = await AssertMapAsync(uri, Bitmap, minimumExtents: 5);
+
+        Assert.Equal(9L << 20, allocation.Where(extent => !extent.IsZero).Sum(extent => extent.Length) - 65536 - (1 << 20));
+        Assert.Equal((ulong[])[0, 1, 2], depth.Select(extent => extent.Flags).Distinct().Order());
+        Assert.Equal(
+            [(6L << 20, 65536), (31L << 20, 1 << 20)],
+            dirty.Where(extent => extent.Flags == NbdExtent.Dirty).Select(extent => (extent.Offset, extent.Length)));
     }
 
     [Theory]
@@ -77,7 +100,7 @@ public sealed class ExtentMapTests : IntegrationTest
     {
         NbdServer server = Nbdkit([.. arguments.Split(' ').Select(argument => argument.Replace(';', ' '))]);
 
-        await AssertMapAsync(server, Allocation, minimumExtents);
+        await AssertMapAsync(server.Uri, Allocation, minimumExtents);
     }
 
     [Fact]
@@ -86,7 +109,7 @@ public sealed class ExtentMapTests : IntegrationTest
         NbdServer server = Nbdkit("memory", "8G");
         Tool.Python(server.Uri, "h.pwrite(b'x' * 65536, 131072)\nh.pwrite(b'y' * 65536, 5 << 30)");
 
-        await AssertMapAsync(server, Allocation, minimumExtents: 5);
+        await AssertMapAsync(server.Uri, Allocation, minimumExtents: 5);
     }
 
     [Theory]
@@ -102,7 +125,7 @@ public sealed class ExtentMapTests : IntegrationTest
         Assert.Equal(extended, client.Export.ExtendedHeaders);
         Assert.Equal(extended, client.Export.CanFilterMetaContexts);
         List<NbdExtent> map = await MapOfAsync(client, Allocation);
-        Assert.Equal(MapOf(server, Allocation), map);
+        Assert.Equal(MapOf(server.Uri, Allocation), map);
         Assert.Equal(30L << 30, map[0].Length);
 
         // Longer than a compact request can say; afterwards nothing is left.
@@ -135,7 +158,7 @@ public sealed class ExtentMapTests : IntegrationTest
     public async Task A_huge_export_is_one_extent()
     {
         NbdServer server = NbdServe("null", $"{long.MaxValue}");
-        await using NbdClient client = await ConnectAsync(server, Allocation);
+        await using NbdClient client = await ConnectAsync(server.Uri, Allocation);
 
         Assert.Equal([new NbdExtent(0, long.MaxValue, 3)], await MapOfAsync(client, Allocation));
     }
@@ -144,7 +167,7 @@ public sealed class ExtentMapTests : IntegrationTest
     public async Task Without_structured_replies_there_is_no_map()
     {
         NbdServer server = Nbdkit("--no-sr", "memory", "1M");
-        await using NbdClient client = await ConnectAsync(server, Allocation);
+        await using NbdClient client = await ConnectAsync(server.Uri, Allocation);
 
         Assert.Empty(client.Export.MetaContexts);
         NbdException exception =
@@ -161,18 +184,18 @@ public sealed class ExtentMapTests : IntegrationTest
         return image;
     }
 
-    private static async Task<List<NbdExtent>> AssertMapAsync(NbdServer server, string context, int minimumExtents)
+    private static async Task<List<NbdExtent>> AssertMapAsync(string uri, string context, int minimumExtents)
     {
-        await using NbdClient client = await ConnectAsync(server, context);
+        await using NbdClient client = await ConnectAsync(uri, context);
         Assert.Equal([context], client.Export.MetaContexts);
         List<NbdExtent> map = await MapOfAsync(client, context);
-        Assert.Equal(MapOf(server, context), map);
+        Assert.Equal(MapOf(uri, context), map);
         Assert.InRange(map.Count, minimumExtents, int.MaxValue);
         return map;
     }
 
-    private static Task<NbdClient> ConnectAsync(NbdServer server, params string[] contexts) =>
-        NbdClient.ConnectAsync(server.Uri, new NbdClientOptions { MetaContexts = contexts }, Token);
+    private static Task<NbdClient> ConnectAsync(string uri, params string[] contexts) =>
+        NbdClient.ConnectAsync(uri, new NbdClientOptions { MetaContexts = contexts }, Token);
 
     private static async Task<List<NbdExtent>> MapOfAsync(NbdClient client, string context)
     {
@@ -186,9 +209,9 @@ public sealed class ExtentMapTests : IntegrationTest
     }
 
     /// <summary>What nbdinfo says, with equal neighbours made one.</summary>
-    private static List<NbdExtent> MapOf(NbdServer server, string context)
+    private static List<NbdExtent> MapOf(string uri, string context)
     {
-        using JsonDocument json = JsonDocument.Parse(Tool.Run("nbdinfo", $"--map={context}", "--json", server.Uri));
+        using JsonDocument json = JsonDocument.Parse(Tool.Run("nbdinfo", $"--map={context}", "--json", uri));
         List<NbdExtent> map = [];
         foreach (JsonElement element in json.RootElement.EnumerateArray())
         {

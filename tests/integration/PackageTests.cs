@@ -68,6 +68,31 @@ public sealed class PackageTests : IntegrationTest
         Assert.Contains($"lib/net10.0/{library}.pdb", symbols.Entries.Select(entry => entry.FullName));
     }
 
+    [Fact]
+    public void Packing_the_same_sources_again_gives_the_same_bytes()
+    {
+        Assert.SkipUnless(SetsTimes(), "this SDK cannot set the times of the files in a package");
+        string again = Folder.FileAt("again");
+        BackgroundProcess pack = Background("make", "-C", Repository.Root, "pack", $"PACKED={again}");
+        Assert.True(pack.WaitForExit(TimeSpan.FromMinutes(8)) == 0, pack.ToString());
+
+        string[] names = [.. Directory.GetFiles(Packages).Select(file => Path.GetFileName(file)).Order()];
+        Assert.Equal(8, names.Length);
+        Assert.Equal(names, Directory.GetFiles(again).Select(file => Path.GetFileName(file)).Order());
+        Assert.All(names, name => Assert.True(
+            File.ReadAllBytes(Path.Combine(Packages, name)).AsSpan().SequenceEqual(File.ReadAllBytes(Path.Combine(again, name))),
+            $"{name} differs"));
+    }
+
+    // NuGet learnt it in the course of .NET 10.
+    private static bool SetsTimes()
+    {
+        string program = File.ResolveLinkTarget(Tool.Run("which", "dotnet").Trim(), returnFinalTarget: true)?.FullName
+            ?? Tool.Run("which", "dotnet").Trim();
+        string sdk = Path.Combine(Path.GetDirectoryName(program)!, "sdk", Tool.Run("dotnet", "--version").Trim());
+        return File.ReadAllText(Path.Combine(sdk, "NuGet.Build.Tasks.Pack.targets")).Contains("DeterministicTimestamp", StringComparison.Ordinal);
+    }
+
     private static string Fetched() =>
         Environment.GetEnvironmentVariable("NUGET_PACKAGES")
         ?? Path.Combine(Environment.GetFolderPath(Environment.SpecialFolder.UserProfile), ".nuget", "packages");

@@ -5,8 +5,6 @@ namespace IntegrationTests;
 /// <summary>Encryption with servers of several makes, which use other TLS libraries.</summary>
 public sealed class TlsTests : IntegrationTest
 {
-    private const int SizeBytes = 3 << 20;
-
     private string Pki => Folder.Folder("pki");
 
     private string Keys
@@ -27,13 +25,13 @@ public sealed class TlsTests : IntegrationTest
     public void An_nbdkit_with_certificates_is_read_and_written()
     {
         using TestCertificates certificates = new TestCertificates(Pki).WithServer("localhost");
-        string image = Image();
-        NbdServer server = NbdkitTcp("--tls=require", $"--tls-certificates={Pki}", "file", image);
+        ServedImage image = new(Folder);
+        NbdServer server = NbdkitTcp("--tls=require", $"--tls-certificates={Pki}", "file", image.Path);
 
         NbdFuseMount mount = Mount($"nbds://localhost:{server.Port}/?tls-certificates={Pki}");
 
         Assert.Equal($"nbds://localhost:{server.Port}/", SourceOf(mount));
-        WriteInTheMiddle(mount, image);
+        image.ReadAndWriteThrough(mount);
         Assert.DoesNotContain("terminated", server.Process.Log);
     }
 
@@ -55,13 +53,13 @@ public sealed class TlsTests : IntegrationTest
     [Fact]
     public void A_pre_shared_key_opens_an_nbdkit()
     {
-        string image = Image();
-        NbdServer server = Nbdkit("--tls=require", $"--tls-psk={Keys}", "file", image);
+        ServedImage image = new(Folder);
+        NbdServer server = Nbdkit("--tls=require", $"--tls-psk={Keys}", "file", image.Path);
 
         NbdFuseMount mount = Mount($"nbds+unix://alice@/?socket={server.Socket}&tls-psk-file={Keys}");
 
         Assert.Equal($"nbds+unix:///?socket={server.Socket}", SourceOf(mount));
-        WriteInTheMiddle(mount, image);
+        image.ReadAndWriteThrough(mount);
     }
 
     [Fact]
@@ -98,37 +96,49 @@ public sealed class TlsTests : IntegrationTest
     [InlineData("psk")]
     public void A_qemu_server_is_read_and_written(string kind)
     {
-        using TestCertificates certificates = new TestCertificates(Pki).WithServer("localhost");
-        File.Copy(Keys, Path.Combine(Pki, "keys.psk"));
-        string image = Image();
-        string credentials = $"tls-creds-{kind},id=tls0,endpoint=server,dir={Pki},verify-peer=off";
-        NbdServer server = QemuNbd("--object", credentials, "--tls-creds", "tls0", "-f", "raw", image);
-        string how = kind == "psk" ? $"tls-psk-file={Keys}&tls-username=alice" : $"tls-certificates={Pki}&tls-hostname=localhost";
+        ServedImage image = new(Folder);
+        using TestCertificates certificates = QemuFiles();
+        NbdServer server = QemuNbd("--object", $"{Credentials(kind)},id=tls0", "--tls-creds", "tls0", "-f", "raw", image.Path);
 
-        WriteInTheMiddle(Mount($"nbds+unix:///?socket={server.Socket}&{how}"), image);
+        image.ReadAndWriteThrough(Mount($"nbds+unix:///?socket={server.Socket}&{Proof(kind)}"));
+    }
+
+    [Theory]
+    [InlineData("x509")]
+    [InlineData("psk")]
+    public void A_qemu_storage_daemon_is_read_and_written(string kind)
+    {
+        ServedImage image = new(Folder);
+        using TestCertificates certificates = QemuFiles();
+        NbdServer server = EncryptedQemuStorageDaemon(
+            Credentials(kind),
+            "--blockdev", $"file,node-name=disk,filename={image.Path}",
+            "--export", "nbd,id=disk,node-name=disk,name=disk,writable=on");
+
+        image.ReadAndWriteThrough(Mount($"nbds+unix:///disk?socket={server.Socket}&{Proof(kind)}"));
     }
 
     [Fact]
     public void The_reference_server_is_read_and_written()
     {
         using TestCertificates certificates = new TestCertificates(Pki).WithServer("localhost").WithClient("me");
-        string image = Image();
+        ServedImage image = new(Folder);
         // With cacertfile it wants a certificate of the client.
         string files = $"force_tls = true\ncertfile = {Pki}/server-cert.pem\nkeyfile = {Pki}/server-key.pem\n"
             + $"cacertfile = {Pki}/ca-cert.pem";
-        NbdServer server = ReferenceServer("disk", image, general: files);
+        NbdServer server = ReferenceServer("disk", image.Path, general: files);
 
-        WriteInTheMiddle(Mount($"nbds://localhost:{server.Port}/disk?tls-certificates={Pki}"), image);
+        image.ReadAndWriteThrough(Mount($"nbds://localhost:{server.Port}/disk?tls-certificates={Pki}"));
     }
 
     [Fact]
     public void Our_own_server_is_read_and_written()
     {
         using TestCertificates certificates = new TestCertificates(Pki).WithServer("localhost");
-        string image = Image();
-        NbdServer server = NbdServe("file", image, "--tls", "require", "--tls-certificates", Pki);
+        ServedImage image = new(Folder);
+        NbdServer server = NbdServe("file", image.Path, "--tls", "require", "--tls-certificates", Pki);
 
-        WriteInTheMiddle(Mount($"nbds+unix:///?socket={server.Socket}&tls-certificates={Pki}"), image);
+        image.ReadAndWriteThrough(Mount($"nbds+unix:///?socket={server.Socket}&tls-certificates={Pki}"));
     }
 
     [Fact]
@@ -149,30 +159,20 @@ public sealed class TlsTests : IntegrationTest
             nbdfuse.Log);
     }
 
+    // What qemu's programs look for in one folder.
+    private TestCertificates QemuFiles()
+    {
+        TestCertificates certificates = new TestCertificates(Pki).WithServer("localhost");
+        File.Copy(Keys, Path.Combine(Pki, "keys.psk"));
+        return certificates;
+    }
+
+    private string Credentials(string kind) => $"tls-creds-{kind},endpoint=server,dir={Pki},verify-peer=off";
+
+    private string Proof(string kind) => kind == "psk"
+        ? $"tls-psk-file={Keys}&tls-username=alice"
+        : $"tls-certificates={Pki}&tls-hostname=localhost";
+
     private static string SourceOf(NbdFuseMount mount) =>
         Tool.Run("findmnt", "-n", "-o", "SOURCE", mount.MountPath).Trim();
-
-    private static void WriteInTheMiddle(NbdFuseMount mount, string image)
-    {
-        byte[] expected = File.ReadAllBytes(image);
-        Assert.Equal(expected, File.ReadAllBytes(mount.File));
-
-        byte[] data = Data.Random(1_300_000, seed: 2);
-        using (FileStream file = new(mount.File, FileMode.Open, FileAccess.ReadWrite))
-        {
-            file.Position = 1_000_001;
-            file.Write(data);
-        }
-
-        mount.Unmount();
-        data.CopyTo(expected, 1_000_001);
-        Assert.Equal(expected, File.ReadAllBytes(image));
-    }
-
-    private string Image()
-    {
-        string image = Folder.FileAt("image");
-        File.WriteAllBytes(image, Data.Random(SizeBytes));
-        return image;
-    }
 }

@@ -16,7 +16,7 @@ public sealed class PublicApiTests
     [MemberData(nameof(Libraries))]
     public void The_public_face_is_the_one_that_is_written_down(string library)
     {
-        string file = Path.Combine(Folder(), $"{library}.txt");
+        string file = Path.Combine(Sources.At("tests/unit/PublicApi"), $"{library}.txt");
         string face = PublicApi.Describe(Assembly.Load(library));
         if (Environment.GetEnvironmentVariable(Accept) == "1")
         {
@@ -27,21 +27,6 @@ public sealed class PublicApiTests
             File.Exists(file) && File.ReadAllText(file) == face,
             $"the public face of {library} differs from {file}; if that is wanted, run: make api\n"
             + Difference(File.Exists(file) ? File.ReadAllLines(file) : [], face.TrimEnd('\n').Split('\n')));
-    }
-
-    /// <summary>In the sources: a build server's binaries do not say where those are, but lie beneath them.</summary>
-    private static string Folder()
-    {
-        const string InSources = "tests/unit/PublicApi";
-        DirectoryInfo? root = new(AppContext.BaseDirectory);
-        while (root is not null && !Directory.Exists(Path.Combine(root.FullName, InSources)))
-        {
-            root = root.Parent;
-        }
-
-        return Path.Combine(
-            root?.FullName ?? throw new DirectoryNotFoundException($"no {InSources} above {AppContext.BaseDirectory}"),
-            InSources);
     }
 
     private static string Difference(string[] before, string[] after) => string.Join(

@@ -62,6 +62,12 @@ public abstract class IntegrationTest : IDisposable
 
     private protected NbdServer QemuNbd(params string[] arguments) => Started(NbdServer.QemuNbd(Folder, arguments));
 
+    private protected NbdServer QemuStorageDaemon(params string[] arguments) =>
+        Started(NbdServer.QemuStorageDaemon(Folder, null, arguments));
+
+    private protected NbdServer EncryptedQemuStorageDaemon(string credentials, params string[] arguments) =>
+        Started(NbdServer.QemuStorageDaemon(Folder, credentials, arguments));
+
     private protected NbdServer ReferenceServer(string exportName, string image, string more = "", string general = "") =>
         Started(NbdServer.Reference(Folder, exportName, image, more, general));
 

@@ -71,6 +71,26 @@ internal sealed class NbdServer : IDisposable
         return Ready(new(process, socket, 0), () => File.Exists(pidFile));
     }
 
+    /// <summary>
+    /// qemu-storage-daemon on a Unix socket; the arguments name block devices and exports.
+    /// </summary>
+    /// <param name="directory">Where its files are.</param>
+    /// <param name="credentials">The TLS object of the server, without an id; null: no TLS.</param>
+    /// <param name="arguments">Options; an export after the block device that it shows.</param>
+    public static NbdServer QemuStorageDaemon(TestDirectory directory, string? credentials, params string[] arguments)
+    {
+        string name = NewName();
+        string socket = directory.FileAt($"{name}.sock");
+        string pidFile = directory.FileAt($"{name}.pid");
+        string listen = $"addr.type=unix,addr.path={socket}";
+        string[] server = credentials is null
+            ? ["--nbd-server", listen]
+            : ["--object", $"{credentials},id=tls0", "--nbd-server", $"{listen},tls-creds=tls0"];
+        BackgroundProcess process = BackgroundProcess.Start(
+            "qemu-storage-daemon", ["--pidfile", pidFile, .. server, .. arguments], directory.Path);
+        return Ready(new(process, socket, 0), () => File.Exists(pidFile));
+    }
+
     /// <summary>nbd-server (the reference implementation) with one export, a raw file.</summary>
     public static NbdServer Reference(TestDirectory directory, string exportName, string image, string more = "", string general = "")
     {

@@ -64,11 +64,77 @@ public sealed class CommandTimeoutTests
         server.Finish();
     }
 
-    [Fact]
-    public async Task A_time_limit_of_nothing_is_refused()
+    /// <summary>Commands that a server without an answer holds up.</summary>
+    private static readonly Dictionary<string, Func<NbdClient, ValueTask>> s_commands = new()
     {
-        NbdClientOptions options = new() { CommandTimeout = TimeSpan.Zero };
-        await Assert.ThrowsAsync<ArgumentOutOfRangeException>(
-            () => NbdClient.ConnectAsync(new NbdEndpoint.Unix("/nowhere"), "", options, Token));
+        ["READ"] = client => client.ReadAsync(0, new byte[512], Token),
+        ["READ in pieces"] = client => client.ReadAsync(0, new byte[3 * MiB], Token),
+        ["READ of a part of a block"] = client => client.ReadAsync(1, new byte[5], Token),
+        ["WRITE"] = client => client.WriteAsync(0, new byte[512], cancellationToken: Token),
+        ["WRITE in pieces"] = client => client.WriteAsync(0, new byte[3 * MiB], cancellationToken: Token),
+        ["WRITE of a part of a block"] = client => client.WriteAsync(1, new byte[5], cancellationToken: Token),
+        ["FLUSH"] = client => client.FlushAsync(Token),
+        ["TRIM"] = client => client.TrimAsync(0, 512, cancellationToken: Token),
+        ["CACHE"] = client => client.CacheAsync(0, 512, Token),
+        ["WRITE_ZEROES"] = client => client.WriteZeroesAsync(0, 512, cancellationToken: Token),
+        ["BLOCK_STATUS"] = async client => await client.GetExtentsAsync(0, 512, cancellationToken: Token).FirstAsync(Token),
+    };
+
+    public static TheoryData<string> Commands => [.. s_commands.Keys];
+
+    [Theory]
+    [MemberData(nameof(Commands))]
+    public async Task The_limit_is_for_every_command(string command)
+    {
+        using FakeNbdServer server = new(peer =>
+        {
+            peer.HandshakeWithContexts(
+                extended: false, ["base:allocation"], size: 4 * MiB, extraInfos: Frame.BlockSizeInfo(512, 4096, 32 * MiB));
+            peer.Drain();
+        });
+        NbdClient client = await NbdClientTests.ConnectAsync(server, new NbdClientOptions
+        {
+            CommandTimeout = TimeSpan.FromMilliseconds(50),
+            CloseTimeout = TimeSpan.FromMilliseconds(50),
+            MetaContexts = ["base:allocation"],
+        });
+
+        NbdException exception = await Assert.ThrowsAsync<NbdException>(async () => await s_commands[command](client));
+
+        Assert.Equal(Errno.ETIMEDOUT, exception.Errno);
+        Assert.StartsWith(command.Split(' ')[0] + " ", exception.Message);
+        // What may have been changed cannot be flushed any more.
+        _ = await Record.ExceptionAsync(async () => await client.DisposeAsync());
+        server.Finish();
+    }
+
+    public static TheoryData<string> WrongLimits =>
+    [
+        nameof(NbdClientOptions.CommandTimeout), nameof(NbdClientOptions.ConnectTimeout), nameof(NbdClientOptions.CloseTimeout),
+    ];
+
+    [Theory]
+    [MemberData(nameof(WrongLimits))]
+    public async Task A_time_limit_of_nothing_is_refused(string limit)
+    {
+        foreach (TimeSpan wrong in new[] { TimeSpan.Zero, TimeSpan.FromSeconds(-1), TimeSpan.FromDays(50) })
+        {
+            NbdClientOptions options = limit switch
+            {
+                nameof(NbdClientOptions.CommandTimeout) => new() { CommandTimeout = wrong },
+                nameof(NbdClientOptions.ConnectTimeout) => new() { ConnectTimeout = wrong },
+                _ => new() { CloseTimeout = wrong },
+            };
+            NbdEndpoint nowhere = new NbdEndpoint.Unix("/nowhere");
+            foreach (Func<Task> connect in new Func<Task>[]
+            {
+                () => NbdClient.ConnectAsync(nowhere, "", options, Token),
+                () => NbdClient.ListExportsAsync(nowhere, options, cancellationToken: Token),
+                () => NbdClient.GetExportAsync(nowhere, "", options, Token),
+            })
+            {
+                Assert.Contains(limit, (await Assert.ThrowsAsync<ArgumentOutOfRangeException>(connect)).Message);
+            }
+        }
     }
 }

@@ -221,4 +221,83 @@ public sealed class ConnectionPoolTests
         Assert.Equal(Errno.None, pool.Flush(flush));
         Assert.Equal(Errno.None, flush.Outcome);
     }
+
+    [Fact]
+    public void More_commands_than_a_connection_holds_are_refused()
+    {
+        using FakeNbdServer server = new(peer =>
+        {
+            peer.Handshake();
+            peer.Drain();
+        });
+        using NbdConnectionPool pool = TransmissionTests.Connect(server);
+        RecordedCompletion[] held = [.. Enumerable.Range(0, CommandSlotTable.MaximumSlots).Select(_ => new RecordedCompletion())];
+        foreach (RecordedCompletion completion in held)
+        {
+            Assert.Equal(Errno.None, pool.Trim(0, 1, NbdCommandFlags.None, completion));
+        }
+
+        Assert.Equal(Errno.ENOMEM, pool.Trim(0, 1, NbdCommandFlags.None, new RecordedCompletion()));
+        pool.Abort(new NbdException("enough", Errno.ECANCELED));
+        Assert.All(held, completion => Assert.Equal(Errno.EIO, completion.Outcome));
+    }
+
+    [Fact]
+    public async Task A_completion_goes_on_with_the_connection_of_its_reply()
+    {
+        const int Commands = 6;
+        using ManualResetEventSlim firstIsDone = new();
+        Action<FakePeer> Answer(Action wait) => peer =>
+        {
+            peer.Handshake(flags: 0x0165);
+            for (int i = 0; i < Commands; i++)
+            {
+                FakeRequest request = peer.ReceiveRequest();
+                wait();
+                peer.Send(Frame.SimpleReply(0, request.Cookie));
+            }
+
+            peer.Drain();
+        };
+
+        using FakeNbdServer server = new(
+            Answer(() => { }),
+            Answer(() => Assert.True(firstIsDone.Wait(FakeNbdServer.TimeLimit), "a command came over the other connection")));
+        using (NbdConnectionPool pool = TransmissionTests.Connect(server, 2))
+        {
+            // Each takes a connection, and stays there: the one whose server answers is done first.
+            Task[] series = [new TrimSeries(pool, Commands).Run(), new TrimSeries(pool, Commands).Run()];
+            CancellationToken token = TestContext.Current.CancellationToken;
+            _ = await Task.WhenAny(series).WaitAsync(FakeNbdServer.TimeLimit, token);
+            firstIsDone.Set();
+            await Task.WhenAll(series).WaitAsync(FakeNbdServer.TimeLimit, token);
+        }
+
+        server.Finish();
+    }
+
+    /// <summary>Each completion sends the next TRIM.</summary>
+    private sealed unsafe class TrimSeries(NbdConnectionPool pool, int count) : NbdCompletion
+    {
+        private readonly TaskCompletionSource _ended = new(TaskCreationOptions.RunContinuationsAsynchronously);
+        private int _left = count;
+
+        internal Task Run()
+        {
+            Assert.Equal(Errno.None, pool.Trim(0, 1, NbdCommandFlags.None, this));
+            return _ended.Task;
+        }
+
+        protected internal override void OnCompleted(Errno outcome, byte* data)
+        {
+            if (outcome == Errno.None && --_left > 0)
+            {
+                _ = pool.Trim(0, 1, NbdCommandFlags.None, this);
+            }
+            else
+            {
+                _ended.SetResult();
+            }
+        }
+    }
 }

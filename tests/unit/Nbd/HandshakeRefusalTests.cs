@@ -65,7 +65,7 @@ public sealed class HandshakeRefusalTests
     [MemberData(nameof(Refusals))]
     public void A_refusal_has_its_own_message_and_ends_with_ABORT(uint reply, string message, Errno errno)
     {
-        NbdException exception = Refuse("x", peer =>
+        NbdException exception = Negotiation.Refuse("x", peer =>
         {
             AnswerUpToGo(peer, "x");
             peer.Send(Frame.OptionReply(Frame.Go, reply, Frame.Text("no\u0007way")));
@@ -83,7 +83,7 @@ public sealed class HandshakeRefusalTests
     [MemberData(nameof(Violations))]
     public void A_malformed_answer_to_GO_ends_the_connection(string answer, string message)
     {
-        NbdException exception = Refuse("x", peer =>
+        NbdException exception = Negotiation.Refuse("x", peer =>
         {
             AnswerUpToGo(peer, "x");
             peer.Send(answer);
@@ -99,7 +99,7 @@ public sealed class HandshakeRefusalTests
     [MemberData(nameof(WrongGreetings))]
     public void A_wrong_greeting_is_said_to_be_one(string greeting, string message)
     {
-        NbdException exception = Refuse("", peer =>
+        NbdException exception = Negotiation.Refuse("", peer =>
         {
             peer.Send(greeting);
             peer.ExpectEnd();
@@ -112,7 +112,7 @@ public sealed class HandshakeRefusalTests
     [Fact]
     public void An_unknown_export_is_reported_with_the_names_of_the_others()
     {
-        NbdException exception = Refuse("x", peer =>
+        NbdException exception = Negotiation.Refuse("x", peer =>
         {
             AnswerUpToGo(peer, "x");
             peer.Send(Frame.OptionReply(Frame.Go, 0x80000006, Frame.Text("not here")));
@@ -164,7 +164,7 @@ public sealed class HandshakeRefusalTests
     [Fact]
     public void An_endless_list_is_cut()
     {
-        NbdException exception = Refuse("x", peer =>
+        NbdException exception = Negotiation.Refuse("x", peer =>
         {
             RefuseAsUnknown(peer, "x");
             peer.SendForEver(Frame.ServerEntry("again"));
@@ -183,7 +183,7 @@ public sealed class HandshakeRefusalTests
             Frame.OptionReply(Frame.Go, Frame.Info, Frame.U16(99) + Frame.Zeroes(1_000_000)),
         })
         {
-            NbdException exception = Refuse("x", peer =>
+            NbdException exception = Negotiation.Refuse("x", peer =>
             {
                 AnswerUpToGo(peer, "x");
                 peer.SendForEver(info);
@@ -202,14 +202,14 @@ public sealed class HandshakeRefusalTests
     {
         NbdException[] exceptions =
         [
-            Refuse("x", peer =>
+            Negotiation.Refuse("x", peer =>
             {
                 AnswerUpToGo(peer, "x");
                 peer.Send(Frame.ExportInfo(size, 1));
                 peer.Drain();
             }),
-            Refuse("", peer => peer.Send(Frame.Oldstyle(size, 0, 1))),
-            Refuse("", peer =>
+            Negotiation.Refuse("", peer => peer.Send(Frame.Oldstyle(size, 0, 1))),
+            Negotiation.Refuse("", peer =>
             {
                 peer.Send(Frame.Newstyle(0));
                 peer.Expect(Frame.U32(0) + Frame.Option(Frame.ExportName));
@@ -234,7 +234,7 @@ public sealed class HandshakeRefusalTests
             + Frame.OptionReply(Frame.Go, Frame.Ack);
         for (int length = 0; length < conversation.Length / 2; length++)
         {
-            NbdException exception = Refuse("", peer => peer.Send(conversation[..(2 * length)]), finish: false);
+            NbdException exception = Negotiation.Refuse("", peer => peer.Send(conversation[..(2 * length)]), finish: false);
 
             Assert.Contains("fake: the server closed the connection while we were", exception.Message);
             Assert.Equal(Errno.ECONNRESET, exception.Errno);
@@ -244,7 +244,7 @@ public sealed class HandshakeRefusalTests
     [Fact]
     public void A_server_that_hangs_up_after_EXPORT_NAME_has_refused()
     {
-        NbdException exception = Refuse("x", peer =>
+        NbdException exception = Negotiation.Refuse("x", peer =>
         {
             peer.Send(Frame.Newstyle(0));
             peer.Expect(Frame.U32(0) + Frame.Option(Frame.ExportName, Frame.Text("x")));
@@ -257,7 +257,7 @@ public sealed class HandshakeRefusalTests
     [Fact]
     public void An_oldstyle_server_has_no_named_export()
     {
-        NbdException exception = Refuse("x", peer => peer.Send(Frame.Oldstyle(Size, 0, 1)));
+        NbdException exception = Negotiation.Refuse("x", peer => peer.Send(Frame.Oldstyle(Size, 0, 1)));
 
         Assert.Contains("no export named 'x'", exception.Message);
         Assert.Equal(Errno.ENOENT, exception.Errno);
@@ -273,7 +273,7 @@ public sealed class HandshakeRefusalTests
             Frame.OptionReply(Frame.Go, Frame.Ack),
         })
         {
-            NbdException exception = Refuse("", peer =>
+            NbdException exception = Negotiation.Refuse("", peer =>
             {
                 peer.Send(Frame.Newstyle());
                 peer.Expect(Frame.U32(3) + Frame.Option(Frame.StructuredReply));
@@ -290,14 +290,14 @@ public sealed class HandshakeRefusalTests
     {
         foreach (string said in new[] { "", Frame.InitMagic, Frame.Newstyle() })
         {
-            NbdException exception = Refuse(
+            NbdException exception = Negotiation.Refuse(
                 "",
                 peer =>
                 {
                     peer.Send(said);
                     peer.Drain();
                 },
-                Deadline.After(TimeSpan.FromMilliseconds(50)));
+                deadline: Deadline.After(TimeSpan.FromMilliseconds(50)));
 
             Assert.Contains("did not answer within the time limit while we were waiting for", exception.Message);
             Assert.Equal(Errno.ETIMEDOUT, exception.Errno);
@@ -354,28 +354,9 @@ public sealed class HandshakeRefusalTests
         peer.Expect(Frame.Option(Frame.List));
     }
 
-    private static NbdException RefuseWithList(string list) => Refuse("x", peer =>
+    private static NbdException RefuseWithList(string list) => Negotiation.Refuse("x", peer =>
     {
         RefuseAsUnknown(peer, "x");
         peer.Send(list);
     });
-
-    private static NbdException Refuse(
-        string exportName, Action<FakePeer> script, Deadline? deadline = null, bool finish = true)
-    {
-        using FakeNbdServer server = new(script);
-        NbdException exception;
-        using (SafeFd socket = SocketConnector.Connect(server.Endpoint, HandshakeTests.Soon(), CancellationToken.None))
-        {
-            exception = Assert.ThrowsAny<NbdException>(() => NbdHandshake.Run(
-                socket, exportName, "fake", deadline ?? HandshakeTests.Soon(), CancellationToken.None));
-        }
-
-        if (finish)
-        {
-            server.Finish();
-        }
-
-        return exception;
-    }
 }

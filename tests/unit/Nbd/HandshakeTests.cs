@@ -11,7 +11,7 @@ public sealed class HandshakeTests
     [Fact]
     public void A_fixed_newstyle_server_is_asked_for_structured_replies_and_block_sizes()
     {
-        NegotiatedConnection connection = Negotiate(peer => peer.Handshake(
+        NegotiatedConnection connection = Negotiation.Agree(peer => peer.Handshake(
             Size, 0x0c6d, exportName: "disk", extraInfos: Frame.BlockSizeInfo(512, 65536, 8 * 1024 * 1024)), "disk");
 
         Assert.True(connection.StructuredReplies);
@@ -31,7 +31,7 @@ public sealed class HandshakeTests
     [Fact]
     public void Replies_of_the_server_may_be_split_at_every_byte()
     {
-        NegotiatedConnection connection = Negotiate(peer =>
+        NegotiatedConnection connection = Negotiation.Agree(peer =>
         {
             peer.SendByteByByte(Frame.Newstyle());
             peer.Expect(Frame.U32(3) + Frame.Option(Frame.StructuredReply));
@@ -69,7 +69,7 @@ public sealed class HandshakeTests
     [Fact]
     public void Without_structured_replies_the_DF_flag_means_nothing()
     {
-        NegotiatedConnection connection = Negotiate(peer => peer.Handshake(Size, 0x0081, structured: false));
+        NegotiatedConnection connection = Negotiation.Agree(peer => peer.Handshake(Size, 0x0081, structured: false));
 
         Assert.False(connection.StructuredReplies);
         Assert.False(connection.Export.CanDontFragment);
@@ -78,15 +78,38 @@ public sealed class HandshakeTests
     [Fact]
     public void Without_write_zeroes_there_is_no_fast_zero_and_unknown_flags_are_dropped()
     {
-        NegotiatedConnection connection = Negotiate(peer => peer.Handshake(Size, 0xf801));
+        NegotiatedConnection connection = Negotiation.Agree(peer => peer.Handshake(Size, 0xf801));
 
         Assert.Equal(NbdTransmissionFlags.HasFlags, connection.Export.Flags);
+    }
+
+    [Theory]
+    [InlineData(0x003, nameof(NbdExport.IsReadOnly))]
+    [InlineData(0x005, nameof(NbdExport.CanFlush))]
+    [InlineData(0x009, nameof(NbdExport.CanForceUnitAccess))]
+    [InlineData(0x011, nameof(NbdExport.IsRotational))]
+    [InlineData(0x021, nameof(NbdExport.CanTrim))]
+    [InlineData(0x041, nameof(NbdExport.CanWriteZeroes))]
+    [InlineData(0x081, nameof(NbdExport.CanDontFragment))]
+    [InlineData(0x101, nameof(NbdExport.CanMultiConn))]
+    [InlineData(0x401, nameof(NbdExport.CanCache))]
+    [InlineData(0x841, nameof(NbdExport.CanFastZero), nameof(NbdExport.CanWriteZeroes))]
+    public void Each_flag_is_a_property(int flags, params string[] properties)
+    {
+        NbdExport export = Negotiation.Agree(peer => peer.Handshake(Size, flags)).Export;
+
+        Assert.Equal(flags, (int)export.Flags);
+        Assert.Equal(
+            properties.Order(),
+            typeof(NbdExport).GetProperties()
+                .Where(property => property.PropertyType == typeof(bool) && (bool)property.GetValue(export)!)
+                .Select(property => property.Name).Order());
     }
 
     [Fact]
     public void A_server_without_GO_is_asked_by_EXPORT_NAME()
     {
-        NegotiatedConnection connection = Negotiate(peer =>
+        NegotiatedConnection connection = Negotiation.Agree(peer =>
         {
             peer.Send(Frame.Newstyle());
             peer.Expect(Frame.U32(3) + Frame.Option(Frame.StructuredReply));
@@ -105,7 +128,7 @@ public sealed class HandshakeTests
     [Fact]
     public void A_newstyle_server_that_is_not_fixed_gets_EXPORT_NAME_alone_and_sends_its_zeroes()
     {
-        NegotiatedConnection connection = Negotiate(peer =>
+        NegotiatedConnection connection = Negotiation.Agree(peer =>
         {
             peer.Send(Frame.Newstyle(flags: 0));
             peer.Expect(Frame.U32(0) + Frame.Option(Frame.ExportName, Frame.Text("disk")));
@@ -119,7 +142,7 @@ public sealed class HandshakeTests
     [Fact]
     public void Only_flags_that_the_server_sent_are_answered()
     {
-        Negotiate(peer =>
+        Negotiation.Agree(peer =>
         {
             peer.Send(Frame.Newstyle(flags: 0xfffd));
             peer.Expect(Frame.U32(1) + Frame.Option(Frame.StructuredReply));
@@ -132,7 +155,7 @@ public sealed class HandshakeTests
     [Fact]
     public void An_oldstyle_server_says_all_in_its_greeting()
     {
-        NegotiatedConnection connection = Negotiate(peer =>
+        NegotiatedConnection connection = Negotiation.Agree(peer =>
         {
             peer.SendByteByByte(Frame.Oldstyle(Size, 0, 7));
             peer.ExpectEnd();
@@ -152,7 +175,7 @@ public sealed class HandshakeTests
             (1, 4097, 65536), (1, 4096, 2048), (512, 4096, 65537), (uint.MaxValue, uint.MaxValue, uint.MaxValue),
         })
         {
-            NbdExport export = Negotiate(peer => peer.Handshake(
+            NbdExport export = Negotiation.Agree(peer => peer.Handshake(
                 Size, 1, extraInfos: Frame.BlockSizeInfo(minimum, preferred, maximum))).Export;
 
             Assert.Equal(1, export.MinimumBlockBytes);
@@ -164,7 +187,7 @@ public sealed class HandshakeTests
     [Fact]
     public void A_payload_without_limit_is_limited_by_us()
     {
-        NbdExport export = Negotiate(peer => peer.Handshake(
+        NbdExport export = Negotiation.Agree(peer => peer.Handshake(
             Size, 1, extraInfos: Frame.BlockSizeInfo(1, 1u << 31, uint.MaxValue))).Export;
 
         Assert.Equal(64 * 1024 * 1024, export.MaximumPayloadBytes);
@@ -174,8 +197,8 @@ public sealed class HandshakeTests
     [Fact]
     public void The_largest_size_is_accepted()
     {
-        Assert.Equal(long.MaxValue, Negotiate(peer => peer.Handshake(long.MaxValue, 1)).Export.SizeBytes);
-        Assert.Equal(0, Negotiate(peer => peer.Handshake(0, 1)).Export.SizeBytes);
+        Assert.Equal(long.MaxValue, Negotiation.Agree(peer => peer.Handshake(long.MaxValue, 1)).Export.SizeBytes);
+        Assert.Equal(0, Negotiation.Agree(peer => peer.Handshake(0, 1)).Export.SizeBytes);
     }
 
     [Fact]
@@ -183,7 +206,7 @@ public sealed class HandshakeTests
     {
         string info = Frame.OptionReply(Frame.Go, Frame.Info, Frame.U16(2) + "411b5b324a0a7f42" + "ff");
 
-        Assert.Equal("A?[2J??B\ufffd", Negotiate(peer => peer.Handshake(Size, 1, extraInfos: info)).Export.Description);
+        Assert.Equal("A?[2J??B\ufffd", Negotiation.Agree(peer => peer.Handshake(Size, 1, extraInfos: info)).Export.Description);
     }
 
     [Fact]
@@ -192,7 +215,7 @@ public sealed class HandshakeTests
         string infos = Frame.OptionReply(Frame.Go, Frame.Info, Frame.U16(77) + Frame.Zeroes(100000))
             + Frame.OptionReply(Frame.Go, Frame.Info, Frame.U16(1) + Frame.Zeroes(4096));
 
-        Assert.Equal((long)Size, Negotiate(peer => peer.Handshake(Size, 1, extraInfos: infos)).Export.SizeBytes);
+        Assert.Equal((long)Size, Negotiation.Agree(peer => peer.Handshake(Size, 1, extraInfos: infos)).Export.SizeBytes);
     }
 
     internal static Deadline Soon() => Deadline.After(FakeNbdServer.TimeLimit);
@@ -202,18 +225,5 @@ public sealed class HandshakeTests
         byte value;
         Assert.Equal(1, (int)Tmds.Linux.LibC.recv(socket.Fd, &value, 1, 0));
         return value;
-    }
-
-    private static NegotiatedConnection Negotiate(Action<FakePeer> script, string exportName = "")
-    {
-        using FakeNbdServer server = new(script);
-        NegotiatedConnection connection;
-        using (SafeFd socket = SocketConnector.Connect(server.Endpoint, Soon(), CancellationToken.None))
-        {
-            connection = NbdHandshake.Run(socket, exportName, "fake", Soon(), CancellationToken.None);
-        }
-
-        server.Finish();
-        return connection;
     }
 }

@@ -4,10 +4,10 @@ using Linux;
 
 namespace UnitTests.Nbd;
 
-/// <summary>EXTENDED_HEADERS, STRUCTURED_REPLY and SET_META_CONTEXT: what is asked for when, and each answer.</summary>
+/// <summary>EXTENDED_HEADERS and STRUCTURED_REPLY: what is asked for when, and each answer.</summary>
 public sealed class OptionTests
 {
-    private const string Allocation = "base:allocation";
+    internal const string Allocation = "base:allocation";
     private static readonly NbdClientOptions s_allocation = new() { MetaContexts = [Allocation] };
 
     public static TheoryData<uint> Errors =>
@@ -16,33 +16,11 @@ public sealed class OptionTests
         0x8000000a, 0x80001234,
     ];
 
-    /// <summary>Answers to SET_META_CONTEXT that end the connection.</summary>
-    public static TheoryData<string, string> BrokenContexts => new()
-    {
-        { Reply(4, Frame.U32(1)), "NBD_REP_META_CONTEXT cannot have 4 bytes" },
-        { Reply(4, ""), "NBD_REP_META_CONTEXT cannot have 0 bytes" },
-        { Reply(4, Frame.U32(1) + Frame.Zeroes(4097)), "NBD_REP_META_CONTEXT cannot have 4101 bytes" },
-        { Reply(4, Frame.U32(1) + Frame.Zeroes(100_000)), "NBD_REP_META_CONTEXT cannot have 100004 bytes" },
-        { Reply(Frame.Info, Frame.U16(0)), "NBD_OPT_SET_META_CONTEXT with reply type 3" },
-        { Reply(Frame.Ack, "00"), "NBD_REP_ACK to NBD_OPT_SET_META_CONTEXT has 1 bytes" },
-        { Frame.OptionReply(Frame.ListMetaContext, Frame.Ack), "answered option 9" },
-        { Context(1, "a:b") + Context(1, "a:c") + Reply(Frame.Ack), "'a:c' with id 1 twice" },
-        { Context(1, "a:b") + Context(2, "a:b") + Reply(Frame.Ack), "'a:b' with id 2 twice" },
-        {
-            string.Concat(Enumerable.Range(0, 65).Select(i => Context((uint)i, $"a:{i}"))) + Reply(Frame.Ack),
-            "more than 64 of them"
-        },
-        {
-            string.Concat(Enumerable.Range(0, 1001).Select(i => Context((uint)i, $"a:{i}"))),
-            "NBD_OPT_SET_META_CONTEXT with more than 1000 replies"
-        },
-    };
-
     [Theory]
     [MemberData(nameof(Errors))]
     public void Extended_headers_that_are_refused_leave_structured_replies(uint error)
     {
-        NegotiatedConnection connection = Negotiate(s_allocation, peer =>
+        NegotiatedConnection connection = Negotiation.Agree(s_allocation, peer =>
         {
             peer.Send(Frame.Newstyle());
             peer.Expect(Frame.U32(3) + Frame.Option(Frame.ExtendedHeaders));
@@ -63,7 +41,7 @@ public sealed class OptionTests
     [MemberData(nameof(Errors))]
     public void Without_structured_replies_there_are_no_meta_contexts(uint error)
     {
-        NegotiatedConnection connection = Negotiate(s_allocation with { ExtendedHeaders = false }, peer =>
+        NegotiatedConnection connection = Negotiation.Agree(s_allocation with { ExtendedHeaders = false }, peer =>
         {
             peer.Send(Frame.Newstyle());
             peer.Expect(Frame.U32(3) + Frame.Option(Frame.StructuredReply));
@@ -75,30 +53,10 @@ public sealed class OptionTests
         Assert.Empty(connection.Export.MetaContexts);
     }
 
-    [Theory]
-    [MemberData(nameof(Errors))]
-    public void Meta_contexts_that_are_refused_do_without(uint error)
-    {
-        NegotiatedConnection connection = Negotiate(s_allocation, peer =>
-        {
-            AgreeToExtendedHeaders(peer);
-            peer.Expect(Frame.MetaContextFor(Frame.SetMetaContext, "", Allocation));
-            // What came before an error does not count.
-            peer.Send(Context(1, Allocation) + Reply(error, Frame.Text("no")));
-            Go(peer, flags: 0x1001);
-        });
-
-        Assert.True(connection.Export.ExtendedHeaders);
-        Assert.True(connection.StructuredReplies);
-        Assert.Empty(connection.Export.MetaContexts);
-        Assert.Empty(connection.ContextIds);
-        Assert.Equal(NbdTransmissionFlags.HasFlags, connection.Export.Flags);
-    }
-
     [Fact]
     public void Extended_headers_make_their_flags_known()
     {
-        NegotiatedConnection connection = Negotiate(s_allocation, peer =>
+        NegotiatedConnection connection = Negotiation.Agree(s_allocation, peer =>
         {
             AgreeToExtendedHeaders(peer);
             SelectAllocation(peer, 1);
@@ -115,7 +73,7 @@ public sealed class OptionTests
     [Fact]
     public void Extended_headers_can_be_asked_for_without_meta_contexts()
     {
-        Assert.True(Negotiate(new NbdClientOptions { ExtendedHeaders = true }, peer =>
+        Assert.True(Negotiation.Agree(new NbdClientOptions { ExtendedHeaders = true }, peer =>
         {
             AgreeToExtendedHeaders(peer);
             Go(peer);
@@ -125,7 +83,7 @@ public sealed class OptionTests
     [Fact]
     public void A_server_that_insists_on_extended_headers_gets_them_and_the_contexts_again()
     {
-        NegotiatedConnection connection = Negotiate(s_allocation with { ExtendedHeaders = false }, peer =>
+        NegotiatedConnection connection = Negotiation.Agree(s_allocation with { ExtendedHeaders = false }, peer =>
         {
             peer.Send(Frame.Newstyle());
             peer.Expect(Frame.U32(3) + Frame.Option(Frame.StructuredReply));
@@ -149,7 +107,7 @@ public sealed class OptionTests
     [InlineData(true)]
     public void A_server_that_insists_and_does_not_agree_is_left(bool agreed)
     {
-        NbdException exception = Refuse(new NbdClientOptions { ExtendedHeaders = agreed }, peer =>
+        NbdException exception = Negotiation.Refuse(new NbdClientOptions { ExtendedHeaders = agreed }, peer =>
         {
             peer.Send(Frame.Newstyle());
             peer.Expect(Frame.U32(3));
@@ -183,7 +141,7 @@ public sealed class OptionTests
     [Fact]
     public void Extended_headers_without_GO_are_a_contradiction()
     {
-        NbdException exception = Refuse(new NbdClientOptions { ExtendedHeaders = true }, peer =>
+        NbdException exception = Negotiation.Refuse(new NbdClientOptions { ExtendedHeaders = true }, peer =>
         {
             AgreeToExtendedHeaders(peer);
             peer.Expect(Frame.GoFor(""));
@@ -194,25 +152,6 @@ public sealed class OptionTests
 
         Assert.Contains("agreed to extended headers, but does not know NBD_OPT_GO", exception.Message);
         Assert.Equal(Errno.EPROTO, exception.Errno);
-    }
-
-    [Fact]
-    public void Meta_contexts_also_serve_a_server_that_only_knows_EXPORT_NAME()
-    {
-        NegotiatedConnection connection = Negotiate(s_allocation with { ExtendedHeaders = false }, peer =>
-        {
-            peer.Send(Frame.Newstyle());
-            peer.Expect(Frame.U32(3) + Frame.Option(Frame.StructuredReply));
-            peer.Send(Frame.OptionReply(Frame.StructuredReply, Frame.Ack));
-            SelectAllocation(peer, 1);
-            peer.Expect(Frame.GoFor(""));
-            peer.Send(Frame.OptionReply(Frame.Go, 0x80000001));
-            peer.Expect(Frame.Option(Frame.ExportName));
-            peer.Send(Frame.U64(1 << 20) + Frame.U16(1));
-        });
-
-        Assert.Equal([Allocation], connection.Export.MetaContexts);
-        Assert.True(connection.StructuredReplies);
     }
 
     [Theory]
@@ -228,7 +167,7 @@ public sealed class OptionTests
             Frame.OptionReplyMagic + Frame.U32(option) + Frame.U32(Frame.Ack) + "ffffffff",
         })
         {
-            NbdException exception = Refuse(s_allocation, peer =>
+            NbdException exception = Negotiation.Refuse(s_allocation, peer =>
             {
                 if (option == Frame.ExtendedHeaders)
                 {
@@ -249,68 +188,10 @@ public sealed class OptionTests
         }
     }
 
-    [Theory]
-    [MemberData(nameof(BrokenContexts))]
-    public void A_malformed_meta_context_ends_the_connection(string answer, string message)
-    {
-        NbdException exception = Refuse(s_allocation, peer =>
-        {
-            AgreeToExtendedHeaders(peer);
-            peer.Expect(Frame.MetaContextFor(Frame.SetMetaContext, "", Allocation));
-            peer.Send(answer);
-            peer.Drain();
-        });
-
-        Assert.Contains(message, exception.Message);
-        Assert.IsType<NbdProtocolException>(exception);
-    }
-
-    [Theory]
-    [InlineData("allocation")]
-    [InlineData(":allocation")]
-    [InlineData("base:a\0b")]
-    [InlineData(null)]
-    public void What_cannot_be_the_name_of_a_meta_context_is_refused(string? name)
-    {
-        NbdException exception = Refuse(
-            new NbdClientOptions { MetaContexts = [name ?? $"base:{new string('a', 4092)}"] },
-            peer =>
-            {
-                AgreeToExtendedHeaders(peer);
-                peer.Drain();
-            });
-
-        Assert.Contains("is not the name of a meta context", exception.Message);
-        Assert.Equal(Errno.EINVAL, exception.Errno);
-    }
-
-    [Fact]
-    public void Sixty_four_meta_contexts_of_the_longest_name_are_possible_and_no_more()
-    {
-        string[] names = [.. Enumerable.Range(0, 65).Select(i => $"{i:d3}:{new string('\u00e9', 2046)}")];
-        NegotiatedConnection connection = Negotiate(new NbdClientOptions { MetaContexts = names[..64] }, peer =>
-        {
-            AgreeToExtendedHeaders(peer);
-            peer.Expect(Frame.MetaContextFor(Frame.SetMetaContext, "", names[..64]));
-            peer.Send(string.Concat(Enumerable.Range(0, 64).Reverse().Select(i => Context((uint)i, names[i]))));
-            peer.Send(Reply(Frame.Ack));
-            Go(peer);
-        });
-        Assert.Equal(names[..64], connection.Export.MetaContexts);
-        Assert.Equal(Enumerable.Range(0, 64).Select(i => (uint)i), connection.ContextIds);
-
-        NbdException exception = Refuse(new NbdClientOptions { MetaContexts = names }, peer =>
-        {
-            AgreeToExtendedHeaders(peer);
-            peer.Drain();
-        });
-        Assert.Contains("65 meta contexts were asked for; at most 64", exception.Message);
-    }
-
     [Fact]
     public void Name_and_description_are_asked_for_when_wanted()
     {
-        NbdExport export = Negotiate(new NbdClientOptions { FullInfo = true }, peer =>
+        NbdExport export = Negotiation.Agree(new NbdClientOptions { FullInfo = true }, peer =>
         {
             peer.Send(Frame.Newstyle());
             peer.Expect(Frame.U32(3) + Frame.Option(Frame.StructuredReply));
@@ -325,54 +206,23 @@ public sealed class OptionTests
         Assert.Equal(("main", "a?disk"), (export.CanonicalName, export.Description));
     }
 
-    private static string Reply(uint type, string data = "") => Frame.OptionReply(Frame.SetMetaContext, type, data);
-
-    private static string Context(uint id, string name) => Frame.MetaContextReply(Frame.SetMetaContext, id, name);
-
-    private static void AgreeToExtendedHeaders(FakePeer peer)
+    internal static void AgreeToExtendedHeaders(FakePeer peer)
     {
         peer.Send(Frame.Newstyle());
         peer.Expect(Frame.U32(3) + Frame.Option(Frame.ExtendedHeaders));
         peer.Send(Frame.OptionReply(Frame.ExtendedHeaders, Frame.Ack));
     }
 
-    private static void SelectAllocation(FakePeer peer, uint id)
+    internal static void SelectAllocation(FakePeer peer, uint id)
     {
         peer.Expect(Frame.MetaContextFor(Frame.SetMetaContext, "", Allocation));
-        peer.Send(Context(id, Allocation) + Reply(Frame.Ack));
+        peer.Send(
+            Frame.MetaContextReply(Frame.SetMetaContext, id, Allocation) + Frame.OptionReply(Frame.SetMetaContext, Frame.Ack));
     }
 
-    private static void Go(FakePeer peer, int flags = 1)
+    internal static void Go(FakePeer peer, int flags = 1)
     {
         peer.Expect(Frame.GoFor(""));
         peer.Send(Frame.ExportInfo(1 << 20, flags) + Frame.OptionReply(Frame.Go, Frame.Ack));
-    }
-
-    private static NegotiatedConnection Negotiate(NbdClientOptions options, Action<FakePeer> script)
-    {
-        using FakeNbdServer server = new(script);
-        NegotiatedConnection connection;
-        using (SafeFd socket = SocketConnector.Connect(server.Endpoint, HandshakeTests.Soon(), CancellationToken.None))
-        {
-            connection = NbdHandshake.Run(
-                socket, "", "fake", HandshakeTests.Soon(), CancellationToken.None, options);
-        }
-
-        server.Finish();
-        return connection;
-    }
-
-    private static NbdException Refuse(NbdClientOptions options, Action<FakePeer> script)
-    {
-        using FakeNbdServer server = new(script);
-        NbdException exception;
-        using (SafeFd socket = SocketConnector.Connect(server.Endpoint, HandshakeTests.Soon(), CancellationToken.None))
-        {
-            exception = Assert.ThrowsAny<NbdException>(() => NbdHandshake.Run(
-                socket, "", "fake", HandshakeTests.Soon(), CancellationToken.None, options));
-        }
-
-        server.Finish();
-        return exception;
     }
 }
