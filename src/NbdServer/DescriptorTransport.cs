@@ -15,6 +15,7 @@ internal sealed unsafe class DescriptorTransport : ServerTransport
     private readonly bool _outputIsSocket;
     // Readable once receiving was stopped: a pipe cannot be shut down.
     private readonly SafeFd? _stopped;
+    private readonly ReceivePolling _polling = new();
 
     /// <summary>Owns the descriptors from now on.</summary>
     /// <param name="input">Where requests come from.</param>
@@ -61,7 +62,7 @@ internal sealed unsafe class DescriptorTransport : ServerTransport
             }
 
             int received = _inputIsSocket
-                ? (int)LibC.recv(_input.Fd, destination, wanted, all && !isTimed ? LibC.MSG_WAITALL : 0)
+                ? ReceiveFromSocket(destination, wanted, all && !isTimed)
                 : (int)LibC.read(_input.Fd, destination, wanted);
             Errno errno = received < 0 ? LinuxException.LastErrno : Errno.None;
             if (RequestDeadline.HasPassed)
@@ -150,6 +151,27 @@ internal sealed unsafe class DescriptorTransport : ServerTransport
         _input.Dispose();
         _output.Dispose();
         _stopped?.Dispose();
+    }
+
+    private int ReceiveFromSocket(byte* destination, int wanted, bool all)
+    {
+        if (_polling.TryBegin())
+        {
+            int received;
+            do
+            {
+                received = (int)LibC.recv(_input.Fd, destination, wanted, LibC.MSG_DONTWAIT);
+            }
+            while (received < 0 && _polling.Continues());
+
+            _polling.End(received >= 0);
+            if (received >= 0)
+            {
+                return received;
+            }
+        }
+
+        return (int)LibC.recv(_input.Fd, destination, wanted, all ? LibC.MSG_WAITALL : 0);
     }
 
     /// <returns>False when receiving was stopped, or the time for a request is over.</returns>

@@ -45,5 +45,16 @@ internal sealed class PidFile : IDisposable
         _isPublished = true;
     }
 
-    public void Dispose() => File.Delete(_isPublished ? _path : _draft);
+    /// <summary>Removes the file, unless it is gone or became somebody else's to remove: that is no failure at the end.</summary>
+    public void Dispose()
+    {
+        try
+        {
+            File.Delete(_isPublished ? _path : _draft);
+        }
+        catch (Exception exception) when (exception is IOException or UnauthorizedAccessException)
+        {
+            // Its folder went first, or cannot be changed any more.
+        }
+    }
 }

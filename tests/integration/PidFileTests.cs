@@ -58,4 +58,20 @@ public sealed class PidFileTests : IntegrationTest
         Assert.Equal(1, exitCode);
         Assert.False(File.Exists(pidFile), "it is there");
     }
+
+    [Fact]
+    public void A_folder_that_is_gone_by_the_end_is_no_failure()
+    {
+        string folder = Folder.Folder("run");
+        string pidFile = Path.Combine(folder, "pid");
+        string mountPoint = Folder.Folder("mnt");
+        BackgroundProcess nbdfuse = Launch("-P", pidFile, mountPoint, Nbdkit("memory", "1M").Uri);
+        Wait.Until(() => nbdfuse.HasExited || File.Exists(pidFile), "the pidfile is there");
+        Directory.Delete(folder, recursive: true);
+
+        MountTable.Unmount(mountPoint);
+
+        Assert.Equal(0, nbdfuse.WaitForExit());
+        Assert.Empty(nbdfuse.Log);
+    }
 }

@@ -73,6 +73,50 @@ public sealed class LifecycleTests : IntegrationTest
         Assert.Equal("1048576", Tool.Run("nbdinfo", "--size", $"nbd+unix:///?socket={socket}").Trim());
     }
 
+    // In a network of its own, where the port is free. The loopback device of a new network is down: SIOCSIFFLAGS.
+    [Fact]
+    public void Without_options_it_listens_on_port_10809_of_the_loopback_address()
+    {
+        const string Script =
+            """
+            python3 -c 'import fcntl, socket, struct
+            fcntl.ioctl(socket.socket(), 0x8914, struct.pack("16sh14x", b"lo", 1))' &&
+            "$0" memory 1M --verbose --pidfile "$1" | {
+                read -r uri
+                echo "$uri"
+                nbdinfo --size "$uri"
+                nbdinfo --size nbd://127.0.0.1:10809
+                grep -o '[0-9A-F:]* 00000000:0000 0A' /proc/net/tcp /proc/net/tcp6
+                kill "$(cat "$1")"
+            }
+            """;
+        string[] asOrdinaryUser = LibC.geteuid() == 0 ? [] : ["--map-root-user"];
+        string output = Tool.Run(
+            "unshare", [.. asOrdinaryUser, "--net", "sh", "-c", Script, Repository.NbdServe, Folder.FileAt("pid")]);
+
+        Assert.Equal(
+            [
+                "/proc/net/tcp:0100007F:2A39 00000000:0000 0A", "1048576", "1048576", "nbd://localhost/",
+                "nbdserve: clients can connect to nbd://localhost/",
+            ],
+            output.TrimEnd().Split('\n').Order(StringComparer.Ordinal));
+    }
+
+    [Fact]
+    public void A_folder_of_the_pidfile_that_is_gone_by_the_end_is_no_failure()
+    {
+        string folder = Folder.Folder("run");
+        string pidFile = Path.Combine(folder, "pid");
+        BackgroundProcess server = LaunchNbdServe("memory", "1M", "--unix", Folder.FileAt("s"), "--pidfile", pidFile);
+        Wait.Until(() => server.HasExited || File.Exists(pidFile), "the pidfile is there");
+        Directory.Delete(folder, recursive: true);
+
+        server.Signal(LibC.SIGTERM);
+
+        Assert.Equal(0, server.WaitForExit());
+        Assert.DoesNotContain("nbdserve: ", server.Log);
+    }
+
     [Fact]
     public void One_client_on_standard_input_and_output_is_served() => Tool.Run(
         "/usr/bin/python3",

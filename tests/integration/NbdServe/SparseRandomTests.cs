@@ -1,3 +1,6 @@
+using System.Globalization;
+using System.Text.RegularExpressions;
+
 namespace IntegrationTests.NbdServeTests;
 
 /// <summary>The disk that checks copying tools.</summary>
@@ -10,6 +13,17 @@ public sealed class SparseRandomTests : IntegrationTest
             "sparse-random", "1T", "--percent", "0.5", "--run", "nbdcopy \"$uri\" \"$uri\"");
 
         Assert.True(exitCode == 0, output);
+    }
+
+    [Fact]
+    public void A_copy_of_a_terabyte_takes_little_memory()
+    {
+        NbdServer server = NbdServe("sparse-random", "1T", "--percent", "0.2");
+
+        Tool.Run("nbdcopy", server.Uri, server.Uri);
+
+        Match peak = Regex.Match(File.ReadAllText($"/proc/{server.Process.Id}/status"), @"VmHWM:\s+(\d+) kB");
+        Assert.InRange(int.Parse(peak.Groups[1].Value, CultureInfo.InvariantCulture), 1, 64 << 10);
     }
 
     [Fact]
