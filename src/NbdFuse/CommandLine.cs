@@ -92,6 +92,7 @@ internal static class CommandLine
 
         NbdClientOptions client = new()
         {
+            MetaContexts = [ExportFile.AllocationContext],
             Connections = parsed.GetValue(s_connections),
             Tls = TlsArguments.Read(parsed, uri),
         };

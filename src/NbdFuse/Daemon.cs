@@ -114,12 +114,12 @@ internal sealed class Daemon
             _target.FileName,
             _invocation.ReadOnly || _invocation.Fuse.ReadOnly || pool.Export.IsReadOnly,
             keepCache: pool.IsCaptive);
-        ExportFile file = new(pool, options, _log.Write, _blocks);
+        ExportFile file = new(pool, options, _log.Write, _log.Verbose, _blocks);
         _file = file;
         LossReport losses = new(_log.Write);
         pool.ConnectionLost = reason =>
         {
-            file.ForgetReadAhead();
+            file.ForgetAll();
             losses.Tell(reason);
         };
         FileTree tree = _invocation.Partitions
@@ -135,7 +135,7 @@ internal sealed class Daemon
         using ExportServer server = ExportServer.Start(_invocation.Endpoint, _invocation.Client);
         bool isReadOnly = _invocation.ReadOnly || _invocation.Fuse.ReadOnly;
         ExportFileOptions options = ExportFileOptions.From(_invocation, fileName: null, isReadOnly, keepCache: false);
-        ExportConnector connector = new(_invocation, server, _pools, _blocks, _log.Write);
+        ExportConnector connector = new(_invocation, server, _pools, _blocks, _log.Write, _log.Verbose);
         FileTree tree = ExportsTree.Create(server, connector, options, _log.Write, _signals.Token)
             .GetAwaiter().GetResult();
         int status = Mount(tree, server.UriOf(""), isReadOnly, rings: null);

@@ -18,13 +18,19 @@ internal sealed partial class ExportFile
     private readonly ulong _size;
     private readonly FileAttributesInMemory _attributes;
     private readonly ReadAhead? _readAhead;
+    private readonly ExtentSource? _extents;
 
     /// <param name="pool">The export. Its completions may come until it is closed.</param>
     /// <param name="options">How it looks.</param>
     /// <param name="warn">Told what users should know, rarely.</param>
+    /// <param name="tell">Told what users may like to know.</param>
     /// <param name="readAhead">Memory to read ahead into, perhaps shared with other exports; null: no read-ahead.</param>
     internal ExportFile(
-        NbdConnectionPool pool, ExportFileOptions options, Action<string> warn, BlockMemory? readAhead = null)
+        NbdConnectionPool pool,
+        ExportFileOptions options,
+        Action<string> warn,
+        Action<string> tell,
+        BlockMemory? readAhead = null)
     {
         _pool = pool;
         _options = options;
@@ -40,6 +46,7 @@ internal sealed partial class ExportFile
 
         _attributes = new FileAttributesInMemory((uint)LibC.S_IFREG | options.FileMode, options.UserId, options.GroupId);
         _readAhead = readAhead is null ? null : CreateReadAhead(readAhead);
+        _extents = CreateExtents(tell);
     }
 
     /// <summary>Bytes.</summary>
@@ -62,7 +69,12 @@ internal sealed partial class ExportFile
                 ForgetReadAhead();
             }
 
-            request.ReplyOpen(0, OpenFlags());
+            if ((flags & LibC.O_ACCMODE) != LibC.O_WRONLY)
+            {
+                _ = MapHoles();
+            }
+
+            request.ReplyOpen(BeginUse(flags), OpenFlags());
         }
     }
 
@@ -90,7 +102,7 @@ internal sealed partial class ExportFile
         {
             LinkCount = 1,
             Size = _size,
-            Blocks = (_size + 511) / 512,
+            Blocks = BlocksOf(0, _size),
             BlockSize = (uint)Math.Clamp(_pool.Export.PreferredBlockBytes, 4096, 1 << 20),
         };
         _attributes.CopyTo(ref attr);

@@ -29,7 +29,7 @@ internal sealed unsafe partial class ExportFileSystem(FileTree tree, uint? onlyU
     {
         if (FindFile(request) is FileNode file)
         {
-            file.Release(request);
+            file.Release(request, handle);
         }
     }
 
@@ -67,6 +67,15 @@ internal sealed unsafe partial class ExportFileSystem(FileTree tree, uint? onlyU
         if (FindFile(request) is FileNode file)
         {
             file.Fallocate(request, mode, offset, length);
+        }
+    }
+
+    /// <inheritdoc/>
+    protected override void Lseek(FuseRequest request, ulong handle, ulong offset, uint whence)
+    {
+        if (FindFile(request) is FileNode file)
+        {
+            file.Lseek(request, offset, whence);
         }
     }
 
