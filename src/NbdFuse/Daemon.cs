@@ -147,7 +147,7 @@ internal sealed class Daemon
     {
         using FuseMount mount = FuseMount.Create(_target.Mountpoint, MountOptions(_invocation, source, isReadOnly));
         uint? onlyUserId = _invocation.Fuse.AllowRoot ? LibC.getuid() : null;
-        ExportFileSystem fileSystem = new(tree, onlyUserId);
+        using ExportFileSystem fileSystem = new(tree, onlyUserId);
         using FuseSession session = new(mount, fileSystem, SessionOptions(_invocation, rings, _log));
         (_mount, _session, _fileSystem) = (mount, session, fileSystem);
         return Serve(_target, _pidFile);
@@ -158,7 +158,7 @@ internal sealed class Daemon
         try
         {
             _session.Initialize();
-            _fileSystem.Attach(_session, target.FilePath, _mount.DeviceNumber);
+            _fileSystem.Attach(_session, target.FilePath, _mount.Mountpoint, _mount.DeviceNumber);
             _session.Start();
             TellTransport();
             if (_mount.TrySetReadAhead(ReadAheadKibibytes))

@@ -62,16 +62,16 @@ internal sealed partial class ExportFile
         {
             request.ReplyError(refused);
         }
+        else if (Volatile.Read(ref _writingBack) > 0 && (flags & LibC.O_ACCMODE) == LibC.O_RDONLY)
+        {
+            // Perhaps our own, which must neither wait for pages nor for what others have dirty.
+            request.ReplyOpen(0, OpenFlags() | FuseOpenFlags.KeepCache | FuseOpenFlags.NoFlush);
+        }
         else
         {
             if (!_options.KeepCache)
             {
                 ForgetReadAhead();
-            }
-
-            if ((flags & LibC.O_ACCMODE) != LibC.O_WRONLY)
-            {
-                _ = MapHoles();
             }
 
             request.ReplyOpen(BeginUse(flags), OpenFlags());

@@ -9,7 +9,7 @@ namespace NbdFuse;
 /// </summary>
 /// <param name="tree">The names.</param>
 /// <param name="onlyUserId">Although the kernel lets all users in, only this one and root may pass; null for all.</param>
-internal sealed unsafe partial class ExportFileSystem(FileTree tree, uint? onlyUserId) : FuseFileSystem
+internal sealed unsafe partial class ExportFileSystem(FileTree tree, uint? onlyUserId) : FuseFileSystem, IDisposable
 {
     /// <inheritdoc/>
     protected override void Open(FuseRequest request, uint flags)
@@ -75,6 +75,7 @@ internal sealed unsafe partial class ExportFileSystem(FileTree tree, uint? onlyU
     {
         if (FindFile(request) is FileNode file)
         {
+            file.WriteBack ??= WriteBackOf(file);
             file.Lseek(request, offset, whence);
         }
     }

@@ -8,6 +8,11 @@ if (SizeCorrection.IsAskedFor(args))
     return SizeCorrection.Run(args);
 }
 
+if (WriteBackProcess.IsAskedFor(args))
+{
+    return WriteBackProcess.Run(args);
+}
+
 Log log = new("nbdfuse", isVerbose: false);
 try
 {

@@ -1,5 +1,4 @@
 using System.Globalization;
-using System.Text;
 using Linux;
 using Tmds.Linux;
 
@@ -45,32 +44,15 @@ internal static unsafe class SizeCorrection
     /// <returns>The exit status.</returns>
     internal static int Run(string[] arguments)
     {
-        // The descriptor holds the file while its device is looked at.
-        int fd;
-        fixed (byte* path = Terminated(arguments[1]))
-        {
-            fd = LibC.open(path, LibC.O_PATH | LibC.O_CLOEXEC | LibC.O_NOFOLLOW, 0);
-        }
-
-        stat status;
-        if (fd < 0 || LibC.fstat(fd, &status) < 0 || DeviceText(status) != arguments[2])
+        int fd = MountedFile.Open(arguments[1], arguments[2], LibC.O_PATH);
+        if (fd < 0)
         {
             return 1;
         }
 
-        fixed (byte* link = Terminated($"/proc/self/fd/{fd}"))
+        fixed (byte* link = MountedFile.Terminated(MountedFile.PathOf(fd)))
         {
             return LibC.truncate(link, long.Parse(arguments[3], CultureInfo.InvariantCulture)) == 0 ? 0 : 1;
         }
     }
-
-    private static string DeviceText(in stat status)
-    {
-        ulong device = (ulong)status.st_dev;
-        ulong major = ((device >> 8) & 0xfff) | ((device >> 32) & ~0xffful);
-        ulong minor = (device & 0xff) | ((device >> 12) & ~0xfful);
-        return string.Create(CultureInfo.InvariantCulture, $"{major}:{minor}");
-    }
-
-    private static byte[] Terminated(string text) => Encoding.UTF8.GetBytes(text + "\0");
 }

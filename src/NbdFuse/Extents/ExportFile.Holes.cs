@@ -31,6 +31,9 @@ internal sealed partial class ExportFile
 
     private int _dirtyingOpens;
 
+    // How many lseek(2) wait for the kernel to send what is dirty.
+    private int _writingBack;
+
     /// <summary>How long the kernel may take st_blocks for true.</summary>
     internal TimeSpan LongestAttrTimeout =>
         _options.Cache == CacheMode.Writeback ? s_writebackAttrTimeout : TimeSpan.MaxValue;
@@ -174,8 +177,7 @@ internal sealed partial class ExportFile
             }
 
             rounds++;
-            if (part.WriteBack is null
-                || !await part.WriteBack(start - part.Start, end - part.Start).ConfigureAwait(false))
+            if (!await WriteBack(part, start, end).ConfigureAwait(false))
             {
                 break;
             }
@@ -185,6 +187,24 @@ internal sealed partial class ExportFile
 
         // To say that there is data is always allowed.
         return wantsHole ? part.End : from;
+    }
+
+    private async Task<bool> WriteBack(FilePart part, ulong start, ulong end)
+    {
+        if (part.WriteBack is null)
+        {
+            return false;
+        }
+
+        _ = Interlocked.Increment(ref _writingBack);
+        try
+        {
+            return await part.WriteBack(start - part.Start, end - part.Start).ConfigureAwait(false);
+        }
+        finally
+        {
+            _ = Interlocked.Decrement(ref _writingBack);
+        }
     }
 
     private ExtentSource? CreateExtents(Action<string> tell)
@@ -210,6 +230,11 @@ internal sealed partial class ExportFile
     /// <summary>The handle of an OPEN that is about to succeed.</summary>
     private ulong BeginUse(uint flags)
     {
+        if ((flags & LibC.O_ACCMODE) != LibC.O_WRONLY)
+        {
+            _ = MapHoles();
+        }
+
         // Those who may make a shared mapping that can be written to, or whose write(2) the kernel keeps for a while.
         uint access = flags & (uint)LibC.O_ACCMODE;
         bool isDirtying = access == LibC.O_RDWR
