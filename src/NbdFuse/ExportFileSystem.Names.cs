@@ -10,8 +10,9 @@ namespace NbdFuse;
 /// </content>
 internal sealed partial class ExportFileSystem
 {
-    // A stat(2) waits so long for st_blocks. What was not known by then is asked for again as soon.
-    private static readonly TimeSpan s_mappingTime = TimeSpan.FromMilliseconds(2);
+    // A stat(2) waits so long for st_blocks (a timer takes up to twice that). What is not known by then the kernel asks
+    // for again soon.
+    private static readonly TimeSpan s_mappingTime = TimeSpan.FromMilliseconds(1);
     private static readonly TimeSpan s_unsettledTime = TimeSpan.FromMilliseconds(10);
 
     /// <inheritdoc/>
@@ -39,7 +40,8 @@ internal sealed partial class ExportFileSystem
         {
             request.ReplyError(Errno.ENOSPC);
         }
-        else if (file is not null && !request.IsForOpenFile && file.MapHoles() is { IsCompleted: false } mapping)
+        else if (file is not null && !request.IsForOpenFile && file.MapHoles() is { IsCompleted: false } mapping
+            && file.HasBegunToMap)
         {
             ReplyAttributesSoon(request, mapping);
         }

@@ -249,9 +249,16 @@ public abstract class HungServerTests : IntegrationTest
 
     private BackgroundProcess Waiting(string program, params string[] arguments)
     {
+        // Twice in the same wait: the first stat(2) is answered a moment later, without the server.
         BackgroundProcess process = Background(program, arguments);
+        string before = "";
         Wait.Until(
-            () => process.HasExited || ProcessTable.WaitsForFuse(process.Id),
+            () =>
+            {
+                string last = before;
+                before = ProcessTable.Sleeps(process.Id);
+                return process.HasExited || (before == last && ProcessTable.WaitsForFuse(process.Id));
+            },
             $"{program} waits for the server; it is in {ProcessTable.WaitChannel(process.Id)}");
         Assert.False(process.HasExited, "the program ended without the server");
         return process;

@@ -41,6 +41,9 @@ internal sealed partial class ExportFile
     /// <summary>Whether st_blocks is about to become smaller.</summary>
     internal bool IsMappingHoles => _extents?.IsMapping == true;
 
+    /// <summary>Whether the holes are being looked for since so short a time that it is worth waiting.</summary>
+    internal bool HasBegunToMap => _extents?.HasBegunToMap == true;
+
     /// <summary>Has all holes be found out, if they are not known. Completes, without fail, when that is done.</summary>
     internal Task MapHoles() => _extents?.Map() ?? Task.CompletedTask;
 

@@ -18,6 +18,9 @@ internal sealed class ExtentSource
     private static readonly TimeSpan s_slowAnswer = TimeSpan.FromMilliseconds(100);
     private static readonly TimeSpan s_quickAnswer = TimeSpan.FromMilliseconds(10);
 
+    // Nobody waits for a server that is slower.
+    private static readonly TimeSpan s_beginning = TimeSpan.FromMilliseconds(2);
+
     // A server that refuses, or an export that has more extents than a map, is not asked again for so long.
     private static readonly TimeSpan s_pause = TimeSpan.FromSeconds(5);
 
@@ -36,6 +39,7 @@ internal sealed class ExtentSource
     private ulong _step;
     private long _refusedUntil;
     private long _mapAgainFrom;
+    private long _mappingSince;
     private int _wasTold;
     private Task _mapping = Task.CompletedTask;
 
@@ -68,6 +72,10 @@ internal sealed class ExtentSource
 
     /// <summary>Whether all of the export is being asked about.</summary>
     internal bool IsMapping => !Volatile.Read(ref _mapping).IsCompleted;
+
+    /// <summary>Whether that began a moment ago.</summary>
+    internal bool HasBegunToMap =>
+        IsMapping && _time.GetElapsedTime(Volatile.Read(ref _mappingSince)) < s_beginning;
 
     private bool IsRefusing => _time.GetTimestamp() < Volatile.Read(ref _refusedUntil);
 
@@ -114,6 +122,7 @@ internal sealed class ExtentSource
             return other;
         }
 
+        Volatile.Write(ref _mappingSince, _time.GetTimestamp());
         _ = MapAll(done);
         return done.Task;
     }
