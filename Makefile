@@ -85,6 +85,7 @@ bench:
 	$(MAKE) all
 	dotnet publish bench/client -c Release -o artifacts/native/clientbench
 	python3 bench/bench.py
+	python3 bench/bench_holes.py
 	python3 bench/bench_scale.py
 	python3 bench/bench_serve.py
 	python3 bench/bench_client.py

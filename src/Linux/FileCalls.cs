@@ -35,6 +35,14 @@ public static unsafe class FileCalls
     public static nint CopyRange(int source, long sourceOffset, int destination, long destinationOffset, nint length) =>
         Interop.copy_file_range(source, &sourceOffset, destination, &destinationOffset, length, 0);
 
+    /// <summary>
+    /// sync_file_range(2): has the kernel write what is dirty of a range, and waits until that is done. Data only; the
+    /// file's inode is not locked.
+    /// </summary>
+    /// <returns>0, or -1.</returns>
+    public static int WriteBack(int fd, long offset, long length) =>
+        Interop.sync_file_range(fd, offset, length, Interop.SYNC_FILE_RANGE_WRITE_AND_WAIT);
+
     /// <summary>writev(2): writes several pieces of memory, one after the other, in one call.</summary>
     /// <returns>Bytes written, or -1.</returns>
     public static nint Write(int fd, iovec* parts, int count) => Interop.writev(fd, parts, count);

@@ -13,6 +13,8 @@ internal static unsafe partial class Interop
     internal const short POSIX_SPAWN_SETSIGDEF = 0x04;
     internal const short POSIX_SPAWN_SETSIGMASK = 0x08;
 
+    internal const uint SYNC_FILE_RANGE_WRITE_AND_WAIT = 7;
+
     /// <summary>Room for posix_spawnattr_t and posix_spawn_file_actions_t (336 and 80 bytes in glibc).</summary>
     internal const int SpawnStructBytes = 512;
 
@@ -80,6 +82,9 @@ internal static unsafe partial class Interop
     [LibraryImport("libc", SetLastError = true)]
     internal static partial nint copy_file_range(
         int source, long* sourceOffset, int destination, long* destinationOffset, nint length, uint flags);
+
+    [LibraryImport("libc", SetLastError = true)]
+    internal static partial int sync_file_range(int fd, long offset, long length, uint flags);
 
     [LibraryImport("libc", SetLastError = true)]
     internal static partial nint writev(int fd, iovec* vectors, int count);

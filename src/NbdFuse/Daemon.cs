@@ -115,12 +115,12 @@ internal sealed class Daemon
             _target.FileName,
             _invocation.ReadOnly || _invocation.Fuse.ReadOnly || pool.Export.IsReadOnly,
             keepCache: pool.IsCaptive);
-        ExportFile file = new(pool, options, _log.Write, _blocks);
+        ExportFile file = new(pool, options, _log.Write, _log.Verbose, _blocks);
         _file = file;
         LossReport losses = new(_log.Write);
         pool.ConnectionLost = reason =>
         {
-            file.ForgetReadAhead();
+            file.ForgetAll();
             losses.Tell(reason);
         };
         FileTree tree = _invocation.Partitions
@@ -136,7 +136,7 @@ internal sealed class Daemon
         using ExportServer server = ExportServer.Start(_invocation.Endpoint, _invocation.Client);
         bool isReadOnly = _invocation.ReadOnly || _invocation.Fuse.ReadOnly;
         ExportFileOptions options = ExportFileOptions.From(_invocation, fileName: null, isReadOnly, keepCache: false);
-        ExportConnector connector = new(_invocation, server, _pools, _blocks, _log.Write);
+        ExportConnector connector = new(_invocation, server, _pools, _blocks, _log.Write, _log.Verbose);
         FileTree tree = ExportsTree.Create(server, connector, options, _log.Write, _signals.Token)
             .GetAwaiter().GetResult();
         int status = Mount(tree, server.UriOf(""), isReadOnly, rings: null);
@@ -148,7 +148,7 @@ internal sealed class Daemon
     {
         using FuseMount mount = FuseMount.Create(_target.Mountpoint, MountOptions(_invocation, source, isReadOnly));
         uint? onlyUserId = _invocation.Fuse.AllowRoot ? LibC.getuid() : null;
-        ExportFileSystem fileSystem = new(tree, onlyUserId);
+        using ExportFileSystem fileSystem = new(tree, onlyUserId);
         using FuseSession session = new(mount, fileSystem, SessionOptions(_invocation, rings, _log));
         (_mount, _session, _fileSystem) = (mount, session, fileSystem);
         return Serve(_target, _pidFile);
@@ -159,7 +159,7 @@ internal sealed class Daemon
         try
         {
             _session.Initialize();
-            _fileSystem.Attach(_session, target.FilePath, _mount.DeviceNumber);
+            _fileSystem.Attach(_session, target.FilePath, _mount.Mountpoint, _mount.DeviceNumber);
             _session.Start();
             TellTransport();
             if (_mount.TrySetReadAhead(ReadAheadKibibytes))

@@ -58,7 +58,7 @@ internal sealed unsafe partial class ExportFile
 
         length = (uint)Math.Min(length, _size - offset);
         _attributes.TouchModified();
-        BeginChange(request, offset, length);
+        BeginChange(request, ExtentKind.Data, offset, length);
 
         // Of a file that the kernel caches it asks for durability with an FSYNC of its own.
         bool mustBeDurable = _options.Cache == CacheMode.None && (openFlags & LibC.O_DSYNC) != 0;
@@ -92,11 +92,12 @@ internal sealed unsafe partial class ExportFile
     /// Says that a request is going to change a range: before its first command, once it is sure that its answer comes
     /// from an <see cref="ExportOperation"/>.
     /// </summary>
-    private void BeginChange(FuseRequest request, ulong offset, ulong length)
+    private void BeginChange(FuseRequest request, ExtentKind becomes, ulong offset, ulong length)
     {
-        if (_readAhead is not null)
+        if (_readAhead is not null || _extents is not null)
         {
-            ExportOperation.For(request, ExportOperation.Kind.Empty, 0).Changes(_readAhead, offset, length);
+            ExportOperation.For(request, ExportOperation.Kind.Empty, 0)
+                .Changes(_readAhead, _extents?.Tracker, becomes, offset, length);
         }
     }
 }

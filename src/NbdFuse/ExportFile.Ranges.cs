@@ -39,7 +39,7 @@ internal sealed unsafe partial class ExportFile
         else
         {
             _attributes.TouchModified();
-            BeginChange(request, offset, length);
+            BeginChange(request, ExtentKind.Unknown, offset, length);
             NbdCommandFlags flags = isPunch ? NbdCommandFlags.None : NbdCommandFlags.NoHole;
             ExportOperation operation = ExportOperation.For(request, ExportOperation.Kind.Empty, 0);
             CompleteUnlessAccepted(

@@ -63,7 +63,7 @@ internal sealed partial class ExportFile
         }
 
         _attributes.TouchModified();
-        BeginChange(request, offset, _size - offset);
+        BeginChange(request, ExtentKind.Data, offset, _size - offset);
         ExportOperation operation = ExportOperation.For(request, ExportOperation.Kind.CutWrite, 0);
         CompleteUnlessAccepted(
             operation, _bytes.Write(offset, payload, (uint)(_size - offset), NbdCommandFlags.None, operation));

@@ -12,9 +12,6 @@ namespace NbdFuse;
 /// </summary>
 internal sealed partial class ExportFile
 {
-    /// <summary>The meta context that tells holes.</summary>
-    internal const string AllocationContext = "base:allocation";
-
     /// <summary>A bit of the handle of a file that was opened with O_DSYNC, which is also in O_SYNC.</summary>
     internal const ulong DurableHandle = 2;
 
@@ -24,13 +21,19 @@ internal sealed partial class ExportFile
     private readonly ulong _size;
     private readonly FileAttributesInMemory _attributes;
     private readonly ReadAhead? _readAhead;
+    private readonly ExtentSource? _extents;
 
     /// <param name="pool">The export. Its completions may come until it is closed.</param>
     /// <param name="options">How it looks.</param>
     /// <param name="warn">Told what users should know, rarely.</param>
+    /// <param name="tell">Told what users may like to know.</param>
     /// <param name="readAhead">Memory to read ahead into, perhaps shared with other exports; null: no read-ahead.</param>
     internal ExportFile(
-        NbdConnectionPool pool, ExportFileOptions options, Action<string> warn, BlockMemory? readAhead = null)
+        NbdConnectionPool pool,
+        ExportFileOptions options,
+        Action<string> warn,
+        Action<string> tell,
+        BlockMemory? readAhead = null)
     {
         _pool = pool;
         _options = options;
@@ -46,6 +49,7 @@ internal sealed partial class ExportFile
 
         _attributes = new FileAttributesInMemory((uint)LibC.S_IFREG | options.FileMode, options.UserId, options.GroupId);
         _readAhead = readAhead is null ? null : CreateReadAhead(readAhead);
+        _extents = CreateExtents(tell);
     }
 
     /// <summary>Bytes.</summary>
@@ -64,6 +68,11 @@ internal sealed partial class ExportFile
         {
             request.ReplyError(refused);
         }
+        else if (Volatile.Read(ref _writingBack) > 0 && (flags & LibC.O_ACCMODE) == LibC.O_RDONLY)
+        {
+            // Perhaps our own, which must neither wait for pages nor for what others have dirty.
+            request.ReplyOpen(0, OpenFlags() | FuseOpenFlags.KeepCache | FuseOpenFlags.NoFlush);
+        }
         else
         {
             if (!_options.KeepCache)
@@ -71,7 +80,7 @@ internal sealed partial class ExportFile
                 ForgetReadAhead();
             }
 
-            request.ReplyOpen((flags & LibC.O_DSYNC) != 0 ? DurableHandle : 0, OpenFlags());
+            request.ReplyOpen(BeginUse(flags), OpenFlags());
         }
     }
 
@@ -99,7 +108,7 @@ internal sealed partial class ExportFile
         {
             LinkCount = 1,
             Size = _size,
-            Blocks = (_size + 511) / 512,
+            Blocks = BlocksOf(0, _size),
             BlockSize = (uint)Math.Clamp(_pool.Export.PreferredBlockBytes, 4096, 1 << 20),
         };
         _attributes.CopyTo(ref attr);

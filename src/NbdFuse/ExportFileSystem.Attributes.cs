@@ -1,3 +1,5 @@
+using System.Collections.Concurrent;
+using System.Text;
 using Fuse;
 using Linux;
 
@@ -13,13 +15,20 @@ internal sealed unsafe partial class ExportFileSystem
     // there are none.
     private bool _hasXattrs;
 
+    // By node.
+    private readonly ConcurrentDictionary<ulong, WriteBackProcess> _writeBacks = new();
+    private string? _mountpoint;
+    private string? _device;
+
     /// <summary>To be called once the kernel has agreed on the session, before requests are served.</summary>
     /// <param name="session">It.</param>
     /// <param name="path">Where the file is, if there is one for the whole mount.</param>
+    /// <param name="mountpoint">Where the root is.</param>
     /// <param name="device">"MAJOR:MINOR" of the mount; null if it was handed over.</param>
-    internal void Attach(FuseSession session, string path, string? device)
+    internal void Attach(FuseSession session, string path, string mountpoint, string? device)
     {
         _canCopy = session.Limits.Minor >= FirstMinorWithTrueCopies;
+        (_mountpoint, _device) = (mountpoint, device);
         _hasXattrs = session.Limits.Flags.HasFlag(FuseInitFlags.HandleKillPrivV2);
         bool isFileMount = tree.Find(RootNumber) is FileNode;
         if (tree.Find(isFileMount ? RootNumber : OnlyFileNumber) is WholeExportNode node)
@@ -105,6 +114,37 @@ internal sealed unsafe partial class ExportFileSystem
     /// <inheritdoc/>
     protected override void RemoveXattr(FuseRequest request, ReadOnlySpan<byte> name) =>
         ExportFile.ChangeXattr(request, name);
+
+    /// <summary>Ends the processes that have files written back.</summary>
+    public void Dispose()
+    {
+        foreach (WriteBackProcess process in _writeBacks.Values)
+        {
+            process.Dispose();
+        }
+    }
+
+    private Func<ulong, ulong, Task<bool>>? WriteBackOf(FileNode file)
+    {
+        string? path = file.Number == RootNumber ? "" : PathOf(tree.Find(RootNumber) as DirectoryNode, file);
+        return path is null || _mountpoint is null || _device is null
+            ? null
+            : _writeBacks.GetOrAdd(file.Number, _ => new WriteBackProcess(_mountpoint + path, _device)).Run;
+    }
+
+    private static string? PathOf(DirectoryNode? directory, FileNode file)
+    {
+        foreach (DirectoryEntry entry in directory is null ? [] : directory.Entries)
+        {
+            string? rest = entry.Node == file ? "" : entry.Node is DirectoryNode below ? PathOf(below, file) : null;
+            if (rest is not null)
+            {
+                return $"/{Encoding.UTF8.GetString(entry.Name)}{rest}";
+            }
+        }
+
+        return null;
+    }
 
     // -o allow_root. What is open stays open, and what the kernel remembers it tells without asking.
     private bool IsForbidden(FuseRequest request) =>

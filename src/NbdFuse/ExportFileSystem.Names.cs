@@ -10,6 +10,11 @@ namespace NbdFuse;
 /// </content>
 internal sealed partial class ExportFileSystem
 {
+    // A stat(2) waits so long for st_blocks (a timer takes up to twice that). What is not known by then the kernel asks
+    // for again soon.
+    private static readonly TimeSpan s_mappingTime = TimeSpan.FromMilliseconds(1);
+    private static readonly TimeSpan s_unsettledTime = TimeSpan.FromMilliseconds(10);
+
     /// <inheritdoc/>
     protected override void Lookup(FuseRequest request, ReadOnlySpan<byte> name)
     {
@@ -30,9 +35,15 @@ internal sealed partial class ExportFileSystem
     /// <inheritdoc/>
     protected override void GetAttr(FuseRequest request)
     {
-        if (tree.Find(request.NodeId) is FileNode { Export: ExportFile file } && file.RefusesWriter(request))
+        ExportFile? file = (tree.Find(request.NodeId) as FileNode)?.Export;
+        if (file?.RefusesWriter(request) == true)
         {
             request.ReplyError(Errno.ENOSPC);
+        }
+        else if (file is not null && !request.IsForOpenFile && file.MapHoles() is { IsCompleted: false } mapping
+            && file.HasBegunToMap)
+        {
+            ReplyAttributesSoon(request, mapping);
         }
         else
         {
@@ -88,6 +99,13 @@ internal sealed partial class ExportFileSystem
 
     private static uint Nanoseconds(TimeSpan time) => (uint)(time.Ticks % TimeSpan.TicksPerSecond * 100);
 
+    /// <summary>Answers when all holes are known, or a little later without them.</summary>
+    private async void ReplyAttributesSoon(FuseRequest request, Task mapping)
+    {
+        _ = await Task.WhenAny(mapping, Task.Delay(s_mappingTime)).ConfigureAwait(false);
+        ReplyAttributes(request);
+    }
+
     private async void LookupAfterRefresh(FuseRequest request, byte[] name)
     {
         await tree.Refresh().ConfigureAwait(false);
@@ -108,16 +126,24 @@ internal sealed partial class ExportFileSystem
             return;
         }
 
+        // With attributes that are no longer valid the kernel asks for them, which can wait for a moment.
+        bool isUnsettled = (node as FileNode)?.Export?.MapHoles().IsCompleted == false;
+        TimeSpan attrTimeout = isUnsettled ? TimeSpan.Zero : AttrTimeout(node);
         request.ReplyEntry(new FuseEntryOut
         {
             NodeId = node.Number,
             EntryValid = (ulong)tree.EntryTimeout.TotalSeconds,
             EntryValidNanoseconds = Nanoseconds(tree.EntryTimeout),
-            AttrValid = (ulong)tree.AttrTimeout.TotalSeconds,
-            AttrValidNanoseconds = Nanoseconds(tree.AttrTimeout),
+            AttrValid = (ulong)attrTimeout.TotalSeconds,
+            AttrValidNanoseconds = Nanoseconds(attrTimeout),
             Attr = node.Attributes(),
         });
     }
+
+    private TimeSpan AttrTimeout(TreeNode node) =>
+        node is FileNode { Export: ExportFile file } && file.LongestAttrTimeout < tree.AttrTimeout
+            ? file.LongestAttrTimeout
+            : tree.AttrTimeout;
 
     private void ReplyAttributes(FuseRequest request)
     {
@@ -127,10 +153,12 @@ internal sealed partial class ExportFileSystem
             return;
         }
 
+        bool isUnsettled = (node as FileNode)?.Export?.IsMappingHoles == true;
+        TimeSpan timeout = isUnsettled ? s_unsettledTime : AttrTimeout(node);
         request.ReplyAttr(new FuseAttrOut
         {
-            AttrValid = (ulong)tree.AttrTimeout.TotalSeconds,
-            AttrValidNanoseconds = Nanoseconds(tree.AttrTimeout),
+            AttrValid = (ulong)timeout.TotalSeconds,
+            AttrValidNanoseconds = Nanoseconds(timeout),
             Attr = node.Attributes(),
         });
     }

@@ -9,7 +9,7 @@ namespace NbdFuse;
 /// </summary>
 /// <param name="tree">The names.</param>
 /// <param name="onlyUserId">Although the kernel lets all users in, only this one and root may pass; null for all.</param>
-internal sealed unsafe partial class ExportFileSystem(FileTree tree, uint? onlyUserId) : FuseFileSystem
+internal sealed unsafe partial class ExportFileSystem(FileTree tree, uint? onlyUserId) : FuseFileSystem, IDisposable
 {
     /// <summary>Paths, beneath the mountpoint, of the files that somebody may have open.</summary>
     internal IEnumerable<string> OpenFiles() => tree.OpenFiles();
@@ -32,7 +32,7 @@ internal sealed unsafe partial class ExportFileSystem(FileTree tree, uint? onlyU
     {
         if (FindFile(request) is FileNode file)
         {
-            file.Release(request);
+            file.Release(request, handle);
         }
     }
 
@@ -70,6 +70,16 @@ internal sealed unsafe partial class ExportFileSystem(FileTree tree, uint? onlyU
         if (FindFile(request) is FileNode file)
         {
             file.Fallocate(request, mode, offset, length);
+        }
+    }
+
+    /// <inheritdoc/>
+    protected override void Lseek(FuseRequest request, ulong handle, ulong offset, uint whence)
+    {
+        if (FindFile(request) is FileNode file)
+        {
+            file.WriteBack ??= WriteBackOf(file);
+            file.Lseek(request, offset, whence);
         }
     }
 

@@ -15,6 +15,10 @@ internal sealed unsafe class ExportOperation : NbdCompletion
     private uint _length;
     private RangeChange? _change;
     private ReadAhead? _changing;
+    private ExtentTracker? _extents;
+    private ExtentKind _becomes;
+    private ulong _changeStart;
+    private ulong _changeLength;
 
     private ExportOperation(FuseRequest request)
     {
@@ -52,13 +56,22 @@ internal sealed unsafe class ExportOperation : NbdCompletion
     /// <summary>
     /// Notes that the request is going to change a range, until it is answered. Before its first command is sent.
     /// </summary>
-    internal void Changes(ReadAhead readAhead, ulong offset, ulong length)
+    /// <param name="readAhead">Whose blocks of the range are too old then.</param>
+    /// <param name="extents">Who has to know what the range has become.</param>
+    /// <param name="becomes">That: data, or unknown.</param>
+    /// <param name="offset">First byte.</param>
+    /// <param name="length">Bytes.</param>
+    internal void Changes(ReadAhead? readAhead, ExtentTracker? extents, ExtentKind becomes, ulong offset, ulong length)
     {
         // Left over if the request was given up by an exception before a command was sent.
         EndChange();
-        _change ??= new RangeChange();
-        _changing = readAhead;
-        readAhead.BeginChange(_change, offset, length);
+        (_extents, _becomes, _changeStart, _changeLength) = (extents, becomes, offset, length);
+        if (readAhead is not null)
+        {
+            _change ??= new RangeChange();
+            _changing = readAhead;
+            readAhead.BeginChange(_change, offset, length);
+        }
     }
 
     /// <summary>Answers the request with the outcome of its command or commands.</summary>
@@ -108,6 +121,9 @@ internal sealed unsafe class ExportOperation : NbdCompletion
 
     private void EndChange()
     {
+        // Whatever the outcome: a command that failed, or whose connection was lost, may have changed the disk.
+        _extents?.Changed(_changeStart, _changeLength, _becomes);
+        _extents = null;
         _changing?.EndChange(_change!);
         _changing = null;
     }

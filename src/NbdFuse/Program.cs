@@ -13,6 +13,11 @@ if (CachePush.IsAskedFor(args))
     return CachePush.Run(args);
 }
 
+if (WriteBackProcess.IsAskedFor(args))
+{
+    return WriteBackProcess.Run(args);
+}
+
 Log log = new("nbdfuse", isVerbose: false);
 try
 {

@@ -14,7 +14,7 @@ internal sealed class Model(byte[] content)
 {
     private const int PageBytes = 4096;
 
-    // Pages written through the mapping and not synced since: neither the server nor SEEK_DATA knows of them.
+    // Pages written through the mapping and not synced since: the server need not know of them.
     private readonly bool[] _unsynced = new bool[(content.Length / PageBytes) + 1];
 
     public int SizeBytes => content.Length;

@@ -110,12 +110,6 @@ internal sealed unsafe partial class Worker
     /// <summary>What is said to be a hole must be zeroes. Only what this thread holds is known to stay as it is.</summary>
     private void Seek() => Locked(Pick(insideOnly: true), "seek", range =>
     {
-        if (_bench.Settings.Promise == Promise.Sync)
-        {
-            // What the kernel has not written back yet is not known to the server.
-            Expect(0, _files.Buffered.Sync(dataOnly: true), "fdatasync", range);
-        }
-
         long data = _files.Buffered.Seek(range.Offset, FileCalls.SEEK_DATA);
         long hole = _files.Buffered.Seek(range.Offset, FileCalls.SEEK_HOLE);
         if ((data < range.Offset && data != -(long)Errno.ENXIO) || hole < range.Offset || hole > Model.SizeBytes)
@@ -130,7 +124,7 @@ internal sealed unsafe partial class Worker
 
         long end = data < 0 ? range.End : Math.Min(data, range.End);
         ByteRange claimed = new(range.Offset, (int)(end - range.Offset));
-        if (claimed.Length > 0 && Model.IsSynced(claimed) && Model.At(claimed).IndexOfAnyExcept((byte)0) is int first and >= 0)
+        if (claimed.Length > 0 && Model.At(claimed).IndexOfAnyExcept((byte)0) is int first and >= 0)
         {
             throw new MismatchException(
                 $"seek {range}: a hole is claimed up to {Text(data)}, but there is data at 0x{range.Offset + first:x}",

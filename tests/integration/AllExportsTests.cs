@@ -28,6 +28,22 @@ public sealed class AllExportsTests : IntegrationTest
     }
 
     [Fact]
+    public void Each_file_has_its_own_holes()
+    {
+        NbdServer server = NbdServe("--export", "one=memory 1G", "--export", "folder/two=memory 8M");
+        Tool.Python(server.UriOf("one"), "h.pwrite(b'x' * 65536, 131072)");
+        NbdFuseMount mount = MountAll(server.Uri);
+        using RawFile one = RawFile.Open(At(mount, "one"), LibC.O_RDWR);
+        using RawFile two = RawFile.Open(At(mount, "folder/two"), LibC.O_RDWR);
+
+        Assert.Equal([(131_072, 131_072 + 65536)], HoleMap.Walk(one));
+        Assert.Empty(HoleMap.Walk(two));
+        Assert.Equal(4096, two.Write(4096, Data.Random(4096)));
+        Assert.Equal([(4096, 8192)], HoleMap.Walk(two));
+        Wait.Until(() => HoleMap.AllocatedBytes(At(mount, "one")) == 65536, "st_blocks is that of the one file");
+    }
+
+    [Fact]
     public void Exports_come_and_go_and_an_open_one_stays()
     {
         string list = Folder.FileAt("list");

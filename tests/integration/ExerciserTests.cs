@@ -111,6 +111,27 @@ public sealed class ExerciserTests : IntegrationTest
         Assert.Contains("the backing image", output);
     }
 
+    /// <summary>A server that takes data for holes is found out, too.</summary>
+    [Fact]
+    public void A_server_that_claims_holes_where_there_is_data_is_noticed()
+    {
+        string image = Image();
+        NbdServer server = Nbdkit(
+            "eval",
+            $"get_size=echo {SizeBytes}",
+            $"pread=dd if={image} bs=1M iflag=skip_bytes,count_bytes skip=$4 count=$3 status=none",
+            $"pwrite=dd of={image} bs=1M oflag=seek_bytes seek=$4 conv=notrunc status=none",
+            $"extents=echo 0 {SizeBytes} hole,zero",
+            "can_extents=exit 0");
+        NbdFuseMount mount = Mount(server.Uri);
+
+        (int exitCode, string output) = Tool.Try(
+            s_program, "--ops", "500", "--threads", "1", "--max-length", "4096", "--without", "punch,zero,allocate", mount.File);
+
+        Assert.Equal(1, exitCode);
+        Assert.Contains("a hole is claimed", output);
+    }
+
     private string Model => Folder.FileAt("model");
 
     private string Image(int odd = 0)

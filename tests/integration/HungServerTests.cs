@@ -42,6 +42,66 @@ public abstract class HungServerTests : IntegrationTest
         mount.Unmount();
     }
 
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void A_program_that_looks_for_holes_can_be_killed(bool kill)
+    {
+        (NbdServer server, NbdFuseMount mount) = MountAndStop();
+        BackgroundProcess seeker = Waiting("python3", "-c", $"import os; os.lseek(os.open('{mount.File}', os.O_RDONLY), 0, os.SEEK_HOLE)");
+
+        seeker.Signal(kill ? LibC.SIGKILL : LibC.SIGINT);
+
+        seeker.WaitForExit(s_soon);
+        server.Signal(LibC.SIGCONT);
+        mount.Unmount();
+    }
+
+    [Fact]
+    public void SIGTERM_ends_nbdfuse_while_a_program_looks_for_holes()
+    {
+        (_, NbdFuseMount mount) = MountAndStop();
+        BackgroundProcess seeker = Waiting("python3", "-c", $"import os; os.lseek(os.open('{mount.File}', os.O_RDONLY), 0, os.SEEK_HOLE)");
+
+        mount.Stop(LibC.SIGTERM, s_endOfDaemon);
+
+        Assert.NotEqual(0, seeker.WaitForExit(s_soon));
+    }
+
+    /// <summary>The page that the kernel is asked to write back before there is a hole is one that the server never takes.</summary>
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void The_end_of_nbdfuse_frees_who_looks_for_holes_among_dirty_pages(bool kill)
+    {
+        NbdServer server = Nbdkit("memory", "64M");
+        NbdFuseMount mount = Mount(server.Uri);
+        string stop = Folder.FileAt("stop");
+        BackgroundProcess seeker = Background(
+            "python3",
+            "-c",
+            "import os, mmap, time\n"
+            + $"file = os.open('{mount.File}', os.O_RDWR)\n"
+            + "os.lseek(file, 0, os.SEEK_HOLE)\n"
+            + "memory = mmap.mmap(file, 65536, offset=1 << 20)\n"
+            + "memory[5] = 1\n"
+            + $"open('{stop}', 'w').close()\n"
+            + $"while os.path.exists('{stop}'): time.sleep(0.01)\n"
+            + "print('at', os.lseek(file, 0, os.SEEK_DATA), flush=True)\n");
+        Wait.Until(() => File.Exists(stop), "the page is dirty");
+        server.Signal(LibC.SIGSTOP);
+        File.Delete(stop);
+        Wait.Until(() => ProcessTable.Mentioning("--write-back-mounted-file").Count > 0, "the kernel is asked to write back");
+
+        mount.Process.Signal(kill ? LibC.SIGKILL : LibC.SIGTERM);
+
+        mount.Process.WaitForExit(s_endOfDaemon);
+        seeker.WaitForExit(s_soon);
+        Wait.Until(() => ProcessTable.Mentioning("--write-back-mounted-file").Count == 0, "nobody is left who waits");
+        Tool.Try("fusermount3", "-u", "-z", mount.MountPath);
+        File.Delete(mount.PidFile);
+    }
+
     [Fact]
     public void Many_large_writes_at_once_can_be_killed()
     {
@@ -199,9 +259,16 @@ public abstract class HungServerTests : IntegrationTest
 
     private BackgroundProcess Waiting(string program, params string[] arguments)
     {
+        // Twice in the same wait: the first stat(2) is answered a moment later, without the server.
         BackgroundProcess process = Background(program, arguments);
+        string before = "";
         Wait.Until(
-            () => process.HasExited || ProcessTable.WaitsForFuse(process.Id),
+            () =>
+            {
+                string last = before;
+                before = ProcessTable.Sleeps(process.Id);
+                return process.HasExited || (before == last && ProcessTable.WaitsForFuse(process.Id));
+            },
             $"{program} waits for the server; it is in {ProcessTable.WaitChannel(process.Id)}");
         Assert.False(process.HasExited, "the program ended without the server");
         return process;

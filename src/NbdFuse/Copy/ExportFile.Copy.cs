@@ -18,7 +18,7 @@ internal sealed partial class ExportFile
     internal void Copy(FuseRequest request, in ExportRange source, in ExportRange destination, bool mustBeDurable)
     {
         _attributes.TouchModified();
-        BeginChange(request, destination.Offset, destination.Length);
+        BeginChange(request, ExtentKind.Unknown, destination.Offset, destination.Length);
         ExportOperation operation = ExportOperation.For(request, ExportOperation.Kind.Copy, 0);
         CopyAndAnswer(request, operation, new RangeCopy(request, source, destination), mustBeDurable);
     }

@@ -12,7 +12,7 @@ internal sealed unsafe partial class ExportFile
     /// Another client may have changed the export, or a server may have forgotten what was not flushed: what was read
     /// ahead is not used any more.
     /// </summary>
-    internal void ForgetReadAhead() => _readAhead?.Forget();
+    private void ForgetReadAhead() => _readAhead?.Forget();
 
     private ReadAhead? CreateReadAhead(BlockMemory memory)
     {

@@ -10,8 +10,14 @@ namespace NbdFuse;
 /// <param name="pools">Takes the connections over.</param>
 /// <param name="blocks">Memory for reading ahead, in all; null for none.</param>
 /// <param name="warn">Told of exports that cannot be connected to, and of what may be lost.</param>
+/// <param name="tell">Told what users may like to know.</param>
 internal sealed class ExportConnector(
-    Invocation invocation, ExportServer server, ExportPools pools, BlockMemory? blocks, Action<string> warn)
+    Invocation invocation,
+    ExportServer server,
+    ExportPools pools,
+    BlockMemory? blocks,
+    Action<string> warn,
+    Action<string> tell)
 {
     private static readonly TimeSpan s_flushTime = TimeSpan.FromMinutes(2);
     private static readonly TimeSpan s_leaveTime = TimeSpan.FromSeconds(30);
@@ -71,11 +77,11 @@ internal sealed class ExportConnector(
             pool = server.Connect(exportName);
             ExportFileOptions options = ExportFileOptions.From(
                 invocation, fileName: null, IsReadOnly(pool.Export), keepCache: false);
-            ExportFile file = new(pool, options, warn, blocks);
+            ExportFile file = new(pool, options, warn, tell, blocks);
             LossReport losses = new(warn);
             pool.ConnectionLost = reason =>
             {
-                file.ForgetReadAhead();
+                file.ForgetAll();
                 losses.Tell(reason);
             };
             return pools.TryAdd(pool) ? new ConnectedExport(file, pool) : throw new NbdException("the mount is ending", Errno.ENODEV);

@@ -14,9 +14,15 @@ internal abstract unsafe class FileNode(ulong number) : TreeNode(number)
     /// <summary>Whether somebody may have it open.</summary>
     internal virtual bool IsOpen => true;
 
+    /// <summary>
+    /// Has the kernel send what is dirty in a range of its cache of this file, from one byte to another, and waits for the
+    /// answers; false when that is not certain. Null until the mount is up.
+    /// </summary>
+    internal Func<ulong, ulong, Task<bool>>? WriteBack { get; set; }
+
     internal abstract void Open(FuseRequest request, uint flags);
 
-    internal virtual void Release(FuseRequest request) => request.ReplyEmpty();
+    internal abstract void Release(FuseRequest request, ulong handle);
 
     internal abstract void Read(FuseRequest request, ulong offset, uint size);
 
@@ -32,4 +38,6 @@ internal abstract unsafe class FileNode(ulong number) : TreeNode(number)
 
     /// <summary>A copy is about to change a range of the file. On a worker thread.</summary>
     internal abstract void CopiesTo(in ExportRange range);
+
+    internal abstract void Lseek(FuseRequest request, ulong offset, uint whence);
 }

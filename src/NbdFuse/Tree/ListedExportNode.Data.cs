@@ -41,6 +41,14 @@ internal sealed unsafe partial class ListedExportNode
     /// <inheritdoc/>
     internal override void CopiesTo(in ExportRange range) => _attributes.TouchModified();
 
+    internal override void Lseek(FuseRequest request, ulong offset, uint whence)
+    {
+        if (FindFile(request) is ExportFile file)
+        {
+            file.Lseek(request, new FilePart(0, file.SizeBytes, WriteBack), offset, whence);
+        }
+    }
+
     /// <summary>The file, which is there between OPEN and RELEASE. If it is not, the request is answered.</summary>
     private ExportFile? FindFile(FuseRequest request)
     {

@@ -105,8 +105,9 @@ internal sealed partial class ListedExportNode : FileNode
     }
 
     /// <inheritdoc/>
-    internal override void Release(FuseRequest request)
+    internal override void Release(FuseRequest request, ulong handle)
     {
+        Volatile.Read(ref _file)?.EndUse(handle);
         CloseOne();
         request.ReplyEmpty();
     }

@@ -36,7 +36,7 @@ internal sealed unsafe class PartitionNode(
         FuseAttr attr = disk.Attributes();
         attr.Inode = Number;
         attr.Size = partition.Length;
-        attr.Blocks = (partition.Length + 511) / 512;
+        attr.Blocks = disk.BlocksOf(partition.Start, partition.Start + partition.Length);
         attributes.CopyTo(ref attr);
         return attr;
     }
@@ -62,8 +62,9 @@ internal sealed unsafe class PartitionNode(
     }
 
     /// <inheritdoc/>
-    internal override void Release(FuseRequest request)
+    internal override void Release(FuseRequest request, ulong handle)
     {
+        disk.EndUse(handle);
         _ = Interlocked.Decrement(ref _opens);
         request.ReplyEmpty();
     }
@@ -95,6 +96,10 @@ internal sealed unsafe class PartitionNode(
         attributes.TouchModified();
         disk.Write(request, partition.Start + offset, payload, length, openFlags);
     }
+
+    /// <inheritdoc/>
+    internal override void Lseek(FuseRequest request, ulong offset, uint whence) =>
+        disk.Lseek(request, new FilePart(partition.Start, partition.Start + partition.Length, WriteBack), offset, whence);
 
     /// <inheritdoc/>
     internal override void Fsync(FuseRequest request) => disk.Fsync(request);

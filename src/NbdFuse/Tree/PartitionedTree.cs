@@ -18,6 +18,9 @@ internal sealed class PartitionedTree : FileTree
     // names, so that an answer that is late is not missed.
     private static readonly TimeSpan s_writeTime = TimeSpan.FromSeconds(5);
 
+    // A write to one file changes what is allocated of another, of which the kernel does not know.
+    private static readonly TimeSpan s_longestAttrTimeout = TimeSpan.FromSeconds(1);
+
     private readonly ExportFile _file;
     private readonly ExportFileOptions _options;
     private readonly Action<string> _warn;
@@ -57,7 +60,8 @@ internal sealed class PartitionedTree : FileTree
     internal override TimeSpan EntryTimeout => TimeSpan.Zero;
 
     /// <inheritdoc/>
-    internal override TimeSpan AttrTimeout => _options.AttrTimeout;
+    internal override TimeSpan AttrTimeout =>
+        _options.AttrTimeout < s_longestAttrTimeout ? _options.AttrTimeout : s_longestAttrTimeout;
 
     /// <inheritdoc/>
     internal override ulong SizeBytes => _file.SizeBytes;

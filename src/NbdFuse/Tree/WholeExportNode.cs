@@ -32,6 +32,17 @@ internal sealed unsafe class WholeExportNode(ulong number, ExportFile file) : Fi
     internal override void Open(FuseRequest request, uint flags) => file.Open(request, flags);
 
     /// <inheritdoc/>
+    internal override void Release(FuseRequest request, ulong handle)
+    {
+        file.EndUse(handle);
+        request.ReplyEmpty();
+    }
+
+    /// <inheritdoc/>
+    internal override void Lseek(FuseRequest request, ulong offset, uint whence) =>
+        file.Lseek(request, new FilePart(0, file.SizeBytes, WriteBack), offset, whence);
+
+    /// <inheritdoc/>
     internal override void Read(FuseRequest request, ulong offset, uint size) => file.Read(request, offset, size);
 
     /// <inheritdoc/>

@@ -46,6 +46,10 @@ internal static class ProcessTable
             || channel.Contains("fuse", StringComparison.Ordinal);
     }
 
+    /// <summary>How often the process went to sleep so far.</summary>
+    public static string Sleeps(int id) =>
+        Array.Find(ReadOrEmpty($"/proc/{id}/status").Split('\n'), line => line.StartsWith("voluntary", StringComparison.Ordinal)) ?? "";
+
     /// <summary>What the file descriptors of the process are.</summary>
     public static IReadOnlyList<string> OpenFiles(int id) =>
         [.. Directory.EnumerateFileSystemEntries($"/proc/{id}/fd")

@@ -10,6 +10,9 @@ namespace IntegrationTests.Fixtures;
 /// </summary>
 internal sealed unsafe class RawFile : IDisposable
 {
+    public const int SeekData = FileCalls.SEEK_DATA;
+    public const int SeekHole = FileCalls.SEEK_HOLE;
+
     private readonly int _fd;
 
     private RawFile(int fd) => _fd = fd;
@@ -88,6 +91,15 @@ internal sealed unsafe class RawFile : IDisposable
         byte[] data = new Span<byte>(memory, length).ToArray();
         _ = LibC.munmap(memory, length);
         return data;
+    }
+
+    public long Seek(long offset, int whence) => Result(LibC.lseek(_fd, offset, whence));
+
+    /// <summary>A part of the file as shared memory, from a multiple of the page size on.</summary>
+    public MappedPages MapPages(long offset, int length)
+    {
+        void* memory = LibC.mmap(null, length, LibC.PROT_READ | LibC.PROT_WRITE, LibC.MAP_SHARED, _fd, offset);
+        return memory == LibC.MAP_FAILED ? throw LinuxException.FromLastError("mmap") : new((byte*)memory, length);
     }
 
     public void Dispose() => _ = LibC.close(_fd);

@@ -34,6 +34,53 @@ public sealed class CopyTests : ProgramTest
         disks.CheckEqualToTheEnd();
     }
 
+    /// <summary>A copy of a disk that is nearly all holes takes no more room than its data, whoever makes it.</summary>
+    [Theory]
+    [InlineData("cp", "cp DISK COPY")]
+    [InlineData("cp --sparse=always", "cp --sparse=always DISK COPY")]
+    [InlineData("tar", "tar -S -c -f COPY.tar -C $(dirname DISK) disk && tar -x -O -f COPY.tar >/dev/null && tar -x -f COPY.tar && mv disk COPY")]
+    [InlineData("rsync", "rsync --sparse DISK COPY")]
+    [InlineData("qemu-img convert", "qemu-img convert -f raw -O raw DISK COPY")]
+    public void Copies_keep_the_holes(string name, string command)
+    {
+        const long Size = 1L << 30;
+        const int DataBytes = 1 << 20;
+        NbdServer server = NbdServe("memory", "1G");
+        byte[] data = Data.Random(DataBytes, 11);
+        string source = Folder.FileAt("data");
+        File.WriteAllBytes(source, data);
+        Tool.Run("qemu-io", "-f", "raw", "-c", $"write -s {source} 500M 1M", server.Uri);
+        NbdFuseMount mount = Mount(server.Uri);
+        string copy = Folder.FileAt("copy");
+
+        Tool.Run(
+            "sh", "-c", $"cd {Folder.Path} && {command.Replace("DISK", mount.File).Replace("COPY", copy)}");
+
+        Assert.Equal(Size, new FileInfo(copy).Length);
+        Tool.Run("cmp", mount.File, copy);
+        Assert.True(HoleMap.AllocatedBytes(copy) <= 2 * DataBytes, $"{name}: the copy takes {HoleMap.AllocatedBytes(copy)} bytes");
+        if (name == "tar")
+        {
+            Assert.True(new FileInfo(copy + ".tar").Length <= 2 * DataBytes);
+        }
+    }
+
+    [Fact]
+    public void Du_and_qemu_img_see_the_data_alone()
+    {
+        NbdServer server = NbdServe("memory", "1G");
+        Tool.Run("qemu-io", "-f", "raw", "-c", "write -P 7 500M 1M", server.Uri);
+        NbdFuseMount mount = Mount(server.Uri);
+
+        Wait.Until(() => Tool.Run("du", "-k", mount.File).StartsWith("1024\t", StringComparison.Ordinal), "du tells 1 MiB");
+        Assert.Equal(
+            "[(524288000, 525336576)]",
+            $"[{string.Join(", ", HoleMap.OfServer(server.Uri))}]");
+        string map = Tool.Run("qemu-img", "map", "--output=json", "-f", "raw", mount.File);
+        Assert.Contains("\"start\": 524288000, \"length\": 1048576, \"depth\": 0, \"present\": true, \"zero\": false, \"data\": true", map);
+        Assert.Contains("\"start\": 0, \"length\": 524288000, \"depth\": 0, \"present\": true, \"zero\": true, \"data\": false", map);
+    }
+
     /// <summary>An archiver that trusts the number of blocks takes a file without any for empty.</summary>
     [Theory]
     [MemberData(nameof(Servers))]
