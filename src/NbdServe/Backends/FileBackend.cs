@@ -111,12 +111,16 @@ internal sealed unsafe class FileBackend : NbdBackend
         {
             return extents.IsOptional
                 ? ValueTask.CompletedTask
-                : new(Task.Run(() => extents.AddRuns(offset, length, _runAt), CancellationToken.None));
+                : AddRunsElsewhere(offset, length, extents);
         }
 
         extents.AddRuns(offset, length, _runAt);
         return ValueTask.CompletedTask;
     }
+
+    // Of its own: what a lambda captures is allocated at the begin of the method, used or not.
+    private ValueTask AddRunsElsewhere(long offset, long length, NbdExtentList extents) =>
+        new(Task.Run(() => extents.AddRuns(offset, length, _runAt), CancellationToken.None));
 
     /// <returns>Bytes read, which may be none.</returns>
     private int ReadNoWait(long offset, Span<byte> destination)

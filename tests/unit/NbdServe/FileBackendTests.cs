@@ -154,6 +154,37 @@ public sealed class FileBackendTests : IDisposable
         Assert.True(operations.IdleCount is > 0 and < 5, $"{operations.IdleCount} operations");
     }
 
+    [Fact]
+    public void Requests_that_the_page_cache_answers_allocate_nothing()
+    {
+        byte[] data = BackendRig.Random(4096);
+        File.WriteAllBytes(Image, BackendRig.Random(Size));
+        using NbdServe.Backends.OpenFile file = NbdServe.Backends.OpenFile.Open(Image, isReadOnly: false);
+        NbdServe.Backends.FileBackend backend = new(file, new(file));
+        NbdExtentList extents = new();
+        Exercise();
+
+        long before = GC.GetAllocatedBytesForCurrentThread();
+        for (int i = 0; i < 1000; i++)
+        {
+            Exercise();
+        }
+
+        Assert.Equal(0, GC.GetAllocatedBytesForCurrentThread() - before);
+
+        // As a READ does that sends holes as holes. The page was just written, so the read waits for nothing.
+        void Exercise()
+        {
+            ValueTask write = backend.WriteAsync(8192, data, false, CancellationToken.None);
+            Assert.True(write.IsCompletedSuccessfully);
+            extents.Begin(data.Length, 30, isOptional: true);
+            ValueTask extentsTask = backend.ExtentsAsync(8192, data.Length, extents, CancellationToken.None);
+            Assert.True(extentsTask.IsCompletedSuccessfully);
+            ValueTask read = backend.ReadAsync(8192, data, CancellationToken.None);
+            Assert.True(read.IsCompletedSuccessfully);
+        }
+    }
+
     private Export Open(long? createBytes = null) => OpenPath(Image, createBytes);
 
     private static Export OpenPath(string path, long? createBytes = null) => Export.Create(
