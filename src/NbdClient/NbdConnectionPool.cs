@@ -20,6 +20,7 @@ public sealed unsafe partial class NbdConnectionPool : IDisposable
     public const int MaximumDescriptors = 1 << 20;
 
     private const long NotFlushed = -1;
+    private const ulong LargeBytes = 64 << 10;
 
     private static readonly TimeSpan s_disconnectTime = TimeSpan.FromSeconds(5);
 
@@ -193,8 +194,9 @@ public sealed unsafe partial class NbdConnectionPool : IDisposable
     private Errno Send(
         NbdCommandType type, NbdCommandFlags flags, ulong offset, ulong length, byte* memory, NbdCompletion completion)
     {
-        // A loop's thread uses the connection that it drives: no other thread is woken for the reply.
-        uint turn = _rings is not null && RingLoop.Current is RingLoop loop
+        // A loop's thread uses the connection that it drives: no other thread is woken for the reply. With much data that
+        // matters less than that two of them receive, or the server's.
+        uint turn = _rings is not null && length < LargeBytes && RingLoop.Current is RingLoop loop
             ? (uint)loop.Index
             : (uint)Interlocked.Increment(ref _turn);
         for (int i = 0; i < _connections.Length; i++)
