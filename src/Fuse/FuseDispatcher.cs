@@ -3,7 +3,7 @@ using Linux;
 namespace Fuse;
 
 /// <summary>
-/// Checks a request's lengths and calls the file system's method for it. Thread-safe: it has no state of its own.
+/// Checks a request's lengths and calls the file system's method for it. Thread-safe.
 /// </summary>
 internal sealed unsafe partial class FuseDispatcher
 {
@@ -14,6 +14,7 @@ internal sealed unsafe partial class FuseDispatcher
     private readonly FuseWarnings _warnings;
     private readonly Action<string>? _trace;
     private readonly FuseChannel[] _channels;
+    private volatile Errno _refusal;
 
     /// <param name="fileSystem">What answers.</param>
     /// <param name="pool">Where an INTERRUPT finds its target.</param>
@@ -36,6 +37,9 @@ internal sealed unsafe partial class FuseDispatcher
 
     /// <summary>INTERRUPTs that came before their request; null when the kernel repeats them.</summary>
     internal UnmatchedInterrupts? Unmatched { get; init; }
+
+    /// <summary>From now on answers every request with this error; those that the file system has go on.</summary>
+    internal void Refuse(Errno error) => _refusal = error;
 
     /// <summary>Handles the request that was read into <paramref name="request"/>.</summary>
     /// <param name="request">Rented, its buffer filled.</param>
@@ -84,6 +88,12 @@ internal sealed unsafe partial class FuseDispatcher
         if (Unmatched is not null && Unmatched.Take(header.Unique) && request.IsRequesterEnding)
         {
             request.ReplyError(Errno.EINTR);
+            return true;
+        }
+
+        if (_refusal != Errno.None)
+        {
+            request.ReplyError(_refusal);
             return true;
         }
 

@@ -21,6 +21,7 @@ public sealed partial class FuseSession : IDisposable
     private readonly List<DeviceChannel> _clones = [];
     private FuseLimits? _limits;
     private FuseRequestPool? _pool;
+    private FuseDispatcher? _dispatcher;
     private FuseRequesterWatch? _watch;
     private FuseWorker[] _workers = [];
 
@@ -88,7 +89,7 @@ public sealed partial class FuseSession : IDisposable
             channels[i] = i == 0 ? _device : Clone();
         }
 
-        FuseDispatcher dispatcher = new(_fileSystem, _pool, _warnings, _options.Trace, [.. channels.Distinct()])
+        FuseDispatcher dispatcher = _dispatcher = new(_fileSystem, _pool, _warnings, _options.Trace, [.. channels.Distinct()])
         {
             Unmatched = IsUringAgreed ? new UnmatchedInterrupts() : null,
         };
@@ -112,6 +113,12 @@ public sealed partial class FuseSession : IDisposable
     /// <summary>Waits for <see cref="Ended"/>.</summary>
     /// <returns>False when it did not happen in time.</returns>
     public bool WaitForEnd(TimeSpan timeout) => _ended.WaitOne(timeout);
+
+    /// <summary>
+    /// Lets the file system have no more requests: new ones are answered with <paramref name="error"/>, those that it
+    /// has go on. So programs that keep a file of a lazily unmounted file system open, and busy, come to an end.
+    /// </summary>
+    public void RefuseRequests(Errno error) => _dispatcher?.Refuse(error);
 
     /// <summary>
     /// Answers all unanswered requests, so that nobody waits any longer for whatever the file system waits for. The

@@ -222,15 +222,16 @@ internal sealed class Daemon
     /// <summary>
     /// Takes the mount away, unless somebody did. The kernel writes back dirty pages through us while it unmounts, so
     /// the workers still run, and the unmount has a thread of its own. With files open it is lazy: requests in flight
-    /// are answered, then the device is closed and those who still have it open get ENOTCONN.
+    /// are answered, new ones get ENOTCONN, as all do once the device is closed.
     /// </summary>
     private void UnmountWhileServing()
     {
         Thread unmount = new(Unmount) { Name = "unmount", IsBackground = true };
         unmount.Start();
         Deadline drained = Deadline.After(s_drainTime);
-        bool isAnswered = unmount.Join(drained.RemainingMilliseconds)
-            && SpinWait.SpinUntil(() => _session.InFlight == 0, drained.RemainingMilliseconds);
+        bool isAnswered = unmount.Join(drained.RemainingMilliseconds);
+        _session.RefuseRequests(Errno.ENOTCONN);
+        isAnswered = isAnswered && SpinWait.SpinUntil(() => _session.InFlight == 0, drained.RemainingMilliseconds);
         if (!isAnswered)
         {
             int failed = _session.FailPending(Errno.EIO);

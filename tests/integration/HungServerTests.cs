@@ -140,13 +140,23 @@ public abstract class HungServerTests : IntegrationTest
     [InlineData("if=/dev/zero", "of=DISK", "bs=1M", "count=64", "conv=notrunc", "oflag=direct")]
     public void SIGTERM_ends_nbdfuse_and_frees_whoever_waits(params string[] how)
     {
-        (_, NbdFuseMount mount) = MountAndStop();
+        bool writes = how[0] != "if=DISK";
+        NbdServer server = Nbdkit("memory", "64M");
+        NbdFuseMount mount = Mount(server.Uri);
+        using RawFile file = RawFile.Open(mount.File, (writes ? LibC.O_RDWR : LibC.O_RDONLY) | LibC.O_DIRECT);
+        if (writes)
+        {
+            // Acknowledged and not flushed, wherever SIGTERM meets the write of dd: the kernel may not have sent it yet.
+            Assert.Equal(4096, file.Write(0, new byte[4096]));
+        }
+
+        server.Signal(LibC.SIGSTOP);
         BackgroundProcess dd = Waiting("dd", [.. how.Select(word => word.Replace("DISK", mount.File))]);
 
         mount.Process.Signal(LibC.SIGTERM);
 
-        // What was being written is not flushed.
-        mount.CheckCleanEnd(s_endOfDaemon, exitCode: how[0] == "if=DISK" ? 0 : 1);
+        // What was written is not flushed.
+        mount.CheckCleanEnd(s_endOfDaemon, exitCode: writes ? 1 : 0);
         Assert.NotEqual(0, dd.WaitForExit(s_soon));
     }
 

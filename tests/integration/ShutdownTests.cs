@@ -89,6 +89,27 @@ public abstract class ShutdownTests : IntegrationTest
     }
 
     [Fact]
+    public void SIGTERM_does_not_wait_for_a_program_that_goes_on_using_the_file()
+    {
+        NbdkitLog log = new(Folder.FileAt("nbdkit.log"));
+        NbdServer server = Nbdkit(
+            "--filter=log", "--filter=delay", "memory", "64M", $"logfile={log.Path}", "rdelay=50ms", "wdelay=50ms", "-t", "64");
+        NbdFuseMount mount = Mount(server.Uri);
+
+        // There is always a request in flight.
+        BackgroundProcess fio = Background(
+            "fio", "--name=load", $"--filename={mount.File}", "--rw=randrw", "--bs=4k", "--direct=1",
+            "--ioengine=libaio", "--iodepth=32", "--size=64M", "--time_based", "--runtime=60",
+            "--allow_file_create=0", $"--output={Folder.FileAt("fio.log")}");
+        Wait.Until(() => log.Commands.Count > 200, "fio is at work");
+
+        mount.Stop(LibC.SIGTERM, TimeSpan.FromSeconds(9));
+
+        Assert.Empty(mount.Log);
+        Assert.NotEqual(0, fio.WaitForExit());
+    }
+
+    [Fact]
     [Trait("Speed", "Slow")]
     public void Unmounting_under_load_50_times_leaves_nothing()
     {

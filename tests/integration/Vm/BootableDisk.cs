@@ -12,13 +12,9 @@ internal sealed class BootableDisk(TestDirectory folder)
     private const int BootSectors = 64 << 11;
     private const string MasterBootRecord = "/usr/lib/SYSLINUX/mbr.bin";
 
-    private const string Init =
+    private const string Script =
         """
-        #!/bin/busybox sh
         b=/bin/busybox
-        $b mount -t devtmpfs dev /dev
-        exec >/dev/ttyS0 2>&1
-        for module in $($b cat /lib/order); do $b insmod /lib/$module; done
         n=0
         while [ ! -b /dev/vda2 ] && [ $n -lt 100 ]; do $b sleep 0.1; n=$((n + 1)); done
         $b mount -t ext4 /dev/vda2 /mnt
@@ -30,9 +26,6 @@ internal sealed class BootableDisk(TestDirectory folder)
         $b poweroff -f
 
         """;
-
-    private static readonly string s_kernel =
-        Directory.GetFiles("/boot", "vmlinuz-*-cloud-amd64").Order(StringComparer.Ordinal).Last();
 
     public string DataPartition { get; } = $"?offset={(long)(FirstSector + BootSectors) << 9}";
 
@@ -48,7 +41,7 @@ internal sealed class BootableDisk(TestDirectory folder)
             configuration,
             "SERIAL 0 115200\nDEFAULT linux\nLABEL linux\nKERNEL vmlinuz\nINITRD initrd.gz\nAPPEND console=ttyS0 quiet panic=-1\n");
         string partition = $"{disk}@@{FirstSector << 9}";
-        Tool.Run("mcopy", "-i", partition, s_kernel, "::vmlinuz");
+        Tool.Run("mcopy", "-i", partition, Initramfs.Kernel, "::vmlinuz");
         Tool.Run("mcopy", "-i", partition, MakeInitramfs(), configuration, "::");
         Tool.Run("syslinux", "--install", "--offset", $"{FirstSector << 9}", disk);
 
@@ -62,33 +55,11 @@ internal sealed class BootableDisk(TestDirectory folder)
 
     private string MakeInitramfs()
     {
-        string root = folder.Folder("initramfs");
-        foreach (string name in new[] { "bin", "dev", "lib", "mnt" })
-        {
-            Directory.CreateDirectory(System.IO.Path.Combine(root, name));
-        }
-
-        File.Copy("/bin/busybox", System.IO.Path.Combine(root, "bin/busybox"));
-        string modules = $"/lib/modules/{System.IO.Path.GetFileName(s_kernel)["vmlinuz-".Length..]}";
-        string[] needed = [.. InOrder(modules, "virtio_pci"), .. InOrder(modules, "virtio_blk")];
-        foreach (string module in needed.Distinct())
-        {
-            File.Copy(System.IO.Path.Combine(modules, module), System.IO.Path.Combine(root, "lib", System.IO.Path.GetFileName(module)));
-        }
-
-        File.WriteAllLines(System.IO.Path.Combine(root, "lib/order"), needed.Distinct().Select(System.IO.Path.GetFileName)!);
-        string init = System.IO.Path.Combine(root, "init");
-        File.WriteAllText(init, Init);
-        File.SetUnixFileMode(init, (UnixFileMode)0x1ed);
+        Initramfs initramfs = new(folder);
+        initramfs.AddModule("virtio_pci");
+        initramfs.AddModule("virtio_blk");
         string archive = folder.FileAt("initrd.gz");
-        Tool.Run("sh", "-ec", $"cd {root} && find . | cpio -o -H newc --quiet | gzip -1 > {archive}");
+        initramfs.Write(archive, Script);
         return archive;
     }
-
-    // modules.dep has what a module needs behind its colon, last needed first.
-    private static IEnumerable<string> InOrder(string modules, string name) =>
-        File.ReadLines(System.IO.Path.Combine(modules, "modules.dep"))
-            .Single(line => line.Split(':')[0].EndsWith($"/{name}.ko", StringComparison.Ordinal))
-            .Split([' ', ':'], StringSplitOptions.RemoveEmptyEntries)
-            .Reverse();
 }
