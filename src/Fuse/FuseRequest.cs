@@ -83,6 +83,12 @@ public sealed unsafe partial class FuseRequest
         }
     }
 
+    /// <summary>
+    /// Whether the kernel takes data from <see cref="DataBuffer"/> as it lies there, and from elsewhere only after a copy
+    /// to there.
+    /// </summary>
+    public bool IsDataBufferShared => _channel.KeepsRequests;
+
     /// <summary>Size of <see cref="DataBuffer"/> in bytes: the largest READ fits.</summary>
     public int DataCapacity => _buffer.Length - _pool.DataOffset;
 

@@ -106,6 +106,12 @@ public sealed partial class FuseSession
             Task.WhenAll(Array.ConvertAll(_queues, queues => queues.RegisterAsync())).GetAwaiter().GetResult();
         LinuxException? refusal = Array.Find(refusals, refusal => refusal is not null);
         IsUring = refusal is null;
+        if (IsUring)
+        {
+            // The kernel wakes a ring's thread on the processor of the program that asks: without a hop to another one.
+            Array.ForEach(_queues, queues => queues.Loop.RunOn([.. _layout!.QueuesOf(queues.Loop.Index)]));
+        }
+
         UringRefusal = refusal?.Message;
     }
 }

@@ -89,6 +89,13 @@ internal static unsafe partial class Interop
     [LibraryImport("libc", SetLastError = true)]
     internal static partial nint writev(int fd, iovec* vectors, int count);
 
+    // A cpu_set_t of so many bytes; thread 0 is the calling one.
+    [LibraryImport("libc", SetLastError = true)]
+    internal static partial int sched_getaffinity(int thread, nint bytes, byte* processors);
+
+    [LibraryImport("libc", SetLastError = true)]
+    internal static partial int sched_setaffinity(int thread, nint bytes, byte* processors);
+
     [LibraryImport("libc", SetLastError = true)]
     internal static partial int prctl(int option, nint argument2, nint argument3, nint argument4, nint argument5);
 }

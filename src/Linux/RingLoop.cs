@@ -11,7 +11,7 @@ namespace Linux;
 /// all other clients meanwhile: so a loop that receives from a stream reads as if it blocked.
 /// </para>
 /// <para>
-/// <see cref="Post"/>, <see cref="Keep"/> and <see cref="Dispose"/> are thread-safe; all else is for its own thread.
+/// <see cref="Post"/>, <see cref="Keep"/>, <see cref="RunOn"/> and <see cref="Dispose"/> are thread-safe; all else is for its own thread.
 /// </para>
 /// </summary>
 public sealed unsafe class RingLoop : IDisposable
@@ -102,6 +102,11 @@ public sealed unsafe class RingLoop : IDisposable
         _keepers.Enqueue(body);
         Wake();
     }
+
+    /// <summary>
+    /// Has the thread run on some processors alone, soon, as far as it may (<see cref="ThreadProcessors.TryNarrow"/>).
+    /// </summary>
+    public void RunOn(IReadOnlyList<int> processors) => Post(new Narrowing(processors));
 
     /// <summary>Adds a client.</summary>
     /// <returns>Names it to <see cref="Prepare"/>.</returns>
@@ -248,6 +253,14 @@ public sealed unsafe class RingLoop : IDisposable
         read->Fd = _wake.Fd;
         read->Address = (ulong)_wakeCount.Start;
         read->Length = sizeof(ulong);
+    }
+
+    /// <summary>Moves the thread.</summary>
+    private sealed class Narrowing(IReadOnlyList<int> processors) : IRingWork
+    {
+        public IRingWork? NextPosted { get; set; }
+
+        public void Run() => _ = ThreadProcessors.TryNarrow(processors);
     }
 
     /// <summary>Listens for those who post.</summary>

@@ -24,6 +24,7 @@ internal static class SpawnThread
         BlockingCollection<(Func<ChildProcess> Spawn, TaskCompletionSource<ChildProcess> Done)> work = [];
         new Thread(() =>
         {
+            ThreadProcessors.Release();
             foreach ((Func<ChildProcess> spawn, TaskCompletionSource<ChildProcess> done) in work.GetConsumingEnumerable())
             {
                 try

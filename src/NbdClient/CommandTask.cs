@@ -5,9 +5,11 @@ namespace Nbd;
 /// <summary>
 /// One command of a series, as a task. Whoever awaits it goes on on the thread pool, not on the receive thread.
 /// </summary>
-internal sealed unsafe class CommandTask : NbdCompletion
+internal sealed unsafe class CommandTask : NbdCompletion, IThreadPoolWorkItem
 {
-    private readonly TaskCompletionSource<Errno> _outcome = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    // Set on the pool's thread: whoever awaits goes on right there.
+    private readonly TaskCompletionSource<Errno> _outcome = new();
+    private Errno _result;
 
     private CommandTask()
     {
@@ -23,5 +25,16 @@ internal sealed unsafe class CommandTask : NbdCompletion
     }
 
     /// <inheritdoc/>
-    protected internal override void OnCompleted(Errno outcome, byte* data) => _outcome.SetResult(outcome);
+    protected internal override void OnCompleted(Errno outcome, byte* data)
+    {
+        _result = outcome;
+        _ = ThreadPool.UnsafeQueueUserWorkItem(this, preferLocal: false);
+    }
+
+    /// <summary>On the pool, whose thread may have been started by that of a ring.</summary>
+    void IThreadPoolWorkItem.Execute()
+    {
+        ThreadProcessors.Release();
+        _outcome.SetResult(_result);
+    }
 }

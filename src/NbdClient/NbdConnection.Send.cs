@@ -115,6 +115,7 @@ internal sealed unsafe partial class NbdConnection
     /// <summary>The thread nbd-tx: sends the queue whenever the socket has room.</summary>
     private void SendQueue()
     {
+        ThreadProcessors.Release();
         while (true)
         {
             _queueFilled.WaitOne();

@@ -13,6 +13,9 @@ namespace NbdFuse;
 /// </content>
 internal sealed unsafe partial class ExportFile
 {
+    // From here on receiving where the data belongs costs less than a copy; below, several replies come in one piece.
+    private const uint LargeReadBytes = 64 << 10;
+
     internal void Read(FuseRequest request, ulong offset, uint size)
     {
         if (offset >= _size || size == 0)
@@ -31,7 +34,9 @@ internal sealed unsafe partial class ExportFile
     private void ReadPlainly(FuseRequest request, ulong offset, uint length)
     {
         ExportOperation operation = ExportOperation.For(request, ExportOperation.Kind.Read, length);
-        CompleteUnlessAccepted(operation, _bytes.IsOneRead(offset, length)
+        bool fitsAnywhere = _bytes.IsOneRead(offset, length)
+            && !(length >= LargeReadBytes && request.IsDataBufferShared);
+        CompleteUnlessAccepted(operation, fitsAnywhere
             ? _bytes.Read(offset, length, operation)
             : _bytes.Read(offset, request.DataBuffer, length, operation));
     }
