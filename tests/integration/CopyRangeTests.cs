@@ -118,6 +118,33 @@ public abstract class CopyRangeTests : IntegrationTest
         CheckSame(expected, file.Read(0, SizeBytes));
     }
 
+    /// <summary>BLOCK_STATUS begins with the block that the source begins in; its first run may be over before the source.</summary>
+    [Fact]
+    public void The_data_before_the_source_in_its_block_is_left_out()
+    {
+        string image = Folder.FileAt("image");
+        byte[] expected = new byte[1 << 20];
+        Data.Random(0x4a000).CopyTo(expected, 0);
+        Data.Random(1 << 19, 2).CopyTo(expected, 1 << 19);
+        using (FileStream sparse = System.IO.File.Create(image))
+        {
+            sparse.Write(expected.AsSpan(0, 0x4a000));
+            sparse.Position = 1 << 19;
+            sparse.Write(expected.AsSpan(1 << 19));
+        }
+
+        NbdServer server = Nbdkit(
+            "--filter=blocksize-policy", "file", image, "blocksize-minimum=65536", "blocksize-preferred=65536",
+            "blocksize-maximum=32M", "blocksize-error-policy=error");
+        NbdFuseMount mount = Mount(server.Uri);
+        using RawFile file = RawFile.Open(mount.File, LibC.O_RDWR);
+
+        CopyAll(file, 0x4b000, 0x90277, 0x20000);
+
+        expected.AsSpan(0x90277, 0x20000).Clear();
+        CheckSame(expected, file.Read(0, expected.Length));
+    }
+
     [Fact]
     public void The_ends_of_the_file_are_respected()
     {

@@ -91,17 +91,18 @@ internal sealed class RangeCopy(FuseRequest request, ExportRange source, ExportR
         _position += length;
     }
 
+    /// <summary>What lies at the position. The first run that a server tells may end before it: it begins with a block.</summary>
     private async ValueTask<(ulong End, bool IsZero)> RunAtPosition()
     {
-        while (_run < _runs.Count && _runs[_run].End <= _position)
-        {
-            _run++;
-        }
-
-        if (_run == _runs.Count)
+        if (_runs.Count == 0 || _runs[^1].End <= _position)
         {
             _runs = await source.Export.AskAllocation(_position, _end - _position).ConfigureAwait(false);
             _run = 0;
+        }
+
+        while (_runs[_run].End <= _position)
+        {
+            _run++;
         }
 
         return _runs[_run];
