@@ -106,7 +106,15 @@ internal sealed class NbdServer : IDisposable
         return new(process, "", port) { _configuration = configuration };
     }
 
-    public void Signal(int signal) => Process.Signal(signal);
+    /// <summary>Sends a signal; SIGSTOP holds when this returns.</summary>
+    public void Signal(int signal)
+    {
+        Process.Signal(signal);
+        if (signal == LibC.SIGSTOP)
+        {
+            Wait.Until(() => Process.HasExited || ProcessTable.IsStopped(Process.Id), $"{Process} is stopped");
+        }
+    }
 
     /// <summary>Kills the server as a power cut would.</summary>
     public void Kill()

@@ -34,6 +34,10 @@ internal static class ProcessTable
     /// <summary>Whether a process exists and is not a zombie.</summary>
     public static bool IsAlive(int id) => Stat(id) is [string state, ..] && state is not ("Z" or "X");
 
+    /// <summary>Whether none of its threads runs any more.</summary>
+    public static bool IsStopped(int id) => Directory.GetDirectories($"/proc/{id}/task")
+        .All(thread => ReadOrEmpty($"{thread}/stat").Split(") ")[^1].StartsWith('T'));
+
     /// <summary>What the kernel waits for on behalf of the process; "0" when it does not wait.</summary>
     public static string WaitChannel(int id) => ReadOrEmpty($"/proc/{id}/wchan");
 
