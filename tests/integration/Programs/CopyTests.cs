@@ -53,6 +53,8 @@ public sealed class CopyTests : ProgramTest
         NbdFuseMount mount = Mount(server.Uri);
         string copy = Folder.FileAt("copy");
 
+        // cp looks for holes only in a file whose blocks are fewer than its size, and the server may be slow to tell.
+        Wait.Until(() => Tool.Run("du", "-k", mount.File).StartsWith("1024\t", StringComparison.Ordinal), "du tells 1 MiB");
         Tool.Run(
             "sh", "-c", $"cd {Folder.Path} && {command.Replace("DISK", mount.File).Replace("COPY", copy)}");
 
