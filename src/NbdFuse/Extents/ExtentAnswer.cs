@@ -12,9 +12,6 @@ namespace NbdFuse;
 /// <param name="size">Size of the export: an extent may reach past the range, but not past the end.</param>
 internal sealed unsafe class ExtentAnswer(int context, ulong start, ulong size) : NbdBlockStatusCompletion
 {
-    // base:allocation: "reads as zeroes" (proto.md, "base:allocation metadata context").
-    private const ulong ZeroFlag = 2;
-
     private readonly TaskCompletionSource<Errno> _outcome = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private ulong _end = start;
 
@@ -34,7 +31,7 @@ internal sealed unsafe class ExtentAnswer(int context, ulong start, ulong size) 
         foreach (NbdBlockDescriptor extent in extents)
         {
             ulong end = _end + Math.Min(extent.Length, size - _end);
-            ExtentKind kind = (extent.Flags & ZeroFlag) != 0 ? ExtentKind.Hole : ExtentKind.Data;
+            ExtentKind kind = (extent.Flags & NbdExtent.Zero) != 0 ? ExtentKind.Hole : ExtentKind.Data;
             if (Runs.Count > 0 && Runs[^1].Kind == kind)
             {
                 Runs[^1] = Runs[^1] with { End = end };
