@@ -109,6 +109,9 @@ internal sealed unsafe class IoUring : IDisposable
         }
     }
 
+    /// <summary>Whether <see cref="TryTake"/> would find something.</summary>
+    internal bool HasCompletion => *_completionHead != Volatile.Read(ref *_completionTail);
+
     /// <summary>Takes the oldest completion, if there is one.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     internal bool TryTake(out ulong userData, out int result)

@@ -29,6 +29,7 @@ public sealed unsafe class RingLoop : IDisposable
     private readonly ConcurrentQueue<Action> _keepers = new();
     private readonly List<IRingClient?> _clients = [];
     private readonly NativeBuffer _wakeCount = new(sizeof(ulong));
+    private readonly BusyPolling _polling = new();
     private IoUring? _ring;
 
     // A stack: whoever posts pushes, the thread takes all of it.
@@ -208,16 +209,43 @@ public sealed unsafe class RingLoop : IDisposable
             _clients[i]?.BeforeWait();
         }
 
-        // A full fence: either we see what is posted now, or whoever posts it sees that we sleep.
-        _ = Interlocked.Exchange(ref _sleeps, 1);
-        bool hasWork = Volatile.Read(ref _posted) is not null || (endsForKeeper && (_stops || !_keepers.IsEmpty));
-        _ring!.Enter(wait: !hasWork);
-        Volatile.Write(ref _sleeps, 0);
+        if (!TryPoll(endsForKeeper))
+        {
+            // A full fence: either we see what is posted now, or whoever posts it sees that we sleep.
+            _ = Interlocked.Exchange(ref _sleeps, 1);
+            _ring!.Enter(wait: !HasWork(endsForKeeper));
+            Volatile.Write(ref _sleeps, 0);
+        }
+
         while (_ring!.TryTake(out ulong userData, out int result))
         {
             _clients[(int)(userData >> 32)]?.Completed((uint)userData, result);
         }
     }
+
+    /// <summary>Hands over what was prepared, and looks for a moment whether something comes.</summary>
+    /// <returns>True when there is something to do.</returns>
+    private bool TryPoll(bool endsForKeeper)
+    {
+        if (!_polling.TryBegin())
+        {
+            return false;
+        }
+
+        bool isFound;
+        do
+        {
+            _ring!.Enter(wait: false);
+            isFound = _ring!.HasCompletion || HasWork(endsForKeeper);
+        }
+        while (!isFound && _polling.Continues());
+
+        _polling.End(isFound);
+        return isFound;
+    }
+
+    private bool HasWork(bool endsForKeeper) =>
+        Volatile.Read(ref _posted) is not null || (endsForKeeper && (_stops || !_keepers.IsEmpty));
 
     private void RunPosted()
     {

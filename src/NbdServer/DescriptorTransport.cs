@@ -15,7 +15,7 @@ internal sealed unsafe class DescriptorTransport : ServerTransport
     private readonly bool _outputIsSocket;
     // Readable once receiving was stopped: a pipe cannot be shut down.
     private readonly SafeFd? _stopped;
-    private readonly ReceivePolling _polling = new();
+    private readonly BusyPolling _polling = new();
 
     /// <summary>Owns the descriptors from now on.</summary>
     /// <param name="input">Where requests come from.</param>

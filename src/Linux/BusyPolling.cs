@@ -1,22 +1,22 @@
 using System.Diagnostics;
 
-namespace Nbd;
+namespace Linux;
 
 /// <summary>
-/// Decides when to look for the next bytes of a client for a moment before sleeping until they come. A client that waits
-/// for each reply sends its next request some microseconds after it; a processor that went to sleep meanwhile takes longer
-/// than that to wake up. Looking keeps a processor busy, so it goes on only as long as it finds something, gives way to
-/// all who want to run, and never takes more than half of the processors. Used by the connection's thread alone.
+/// Decides when to look for the next input for a moment before sleeping until it comes. Whoever talks to somebody that waits
+/// for each answer gets it some microseconds later; a processor that went to sleep meanwhile takes longer than that to wake
+/// up. Looking keeps a processor busy, so it goes on only as long as it finds something, gives way to all who want to run,
+/// and never takes more than half of the processors. Belongs to the thread that looks.
 /// </summary>
 /// <param name="timestamp">The clock of <see cref="Stopwatch"/>.</param>
 /// <param name="giveWay">Lets others run.</param>
 /// <param name="maximumPollers">How many threads of this process may look at a time.</param>
-internal sealed class ReceivePolling(Func<long> timestamp, Action giveWay, int maximumPollers)
+public sealed class BusyPolling(Func<long> timestamp, Action giveWay, int maximumPollers)
 {
-    // A client on another processor answers within 30, most of which is its own waking up.
+    // A peer on another processor answers within 30, most of which is its own waking up.
     private const int MaximumMicroseconds = 50;
 
-    // Nobody who only takes a request from us to the client needs as long.
+    // Nobody who only takes bytes from us to the peer needs as long.
     private const int TakenMicroseconds = 500;
 
     // After the 10th wait in a row that was in vain every 1024th is left.
@@ -28,7 +28,7 @@ internal sealed class ReceivePolling(Func<long> timestamp, Action giveWay, int m
     private static readonly long s_maximumTicks = Stopwatch.Frequency * MaximumMicroseconds / 1_000_000;
     private static readonly long s_takenTicks = Stopwatch.Frequency * TakenMicroseconds / 1_000_000;
 
-    // Threads that look right now, of all connections.
+    // Threads that look right now, of the whole process.
     private static int s_pollers;
 
     private int _failures;
@@ -36,7 +36,8 @@ internal sealed class ReceivePolling(Func<long> timestamp, Action giveWay, int m
     private long _start;
     private long _last;
 
-    public ReceivePolling()
+    /// <summary>With the system's clock, sched_yield(2) and processors.</summary>
+    public BusyPolling()
         : this(Stopwatch.GetTimestamp, static () => Thread.Yield(), Environment.ProcessorCount / 2)
     {
     }
@@ -77,6 +78,7 @@ internal sealed class ReceivePolling(Func<long> timestamp, Action giveWay, int m
     }
 
     /// <summary>Ends looking. Each time in vain doubles the number of waits without it.</summary>
+    /// <param name="found">Whether there was something.</param>
     public void End(bool found)
     {
         Interlocked.Decrement(ref s_pollers);

@@ -1,23 +1,23 @@
 using System.Diagnostics;
-using Nbd;
+using Linux;
 
-namespace UnitTests.Serving;
+namespace UnitTests.LinuxTests;
 
-public sealed class ReceivePollingTests
+public sealed class BusyPollingTests
 {
     private static readonly long s_microsecond = Stopwatch.Frequency / 1_000_000;
 
-    private readonly ReceivePolling _polling;
+    private readonly BusyPolling _polling;
     private long _now;
     private long _othersRun;
 
-    public ReceivePollingTests()
+    public BusyPollingTests()
     {
         _polling = new(() => _now, () => _now += _othersRun, int.MaxValue);
     }
 
     [Fact]
-    public void A_client_that_is_quick_is_looked_for_each_time()
+    public void A_peer_that_is_quick_is_looked_for_each_time()
     {
         for (int i = 0; i < 10_000; i++)
         {
@@ -40,11 +40,11 @@ public sealed class ReceivePollingTests
     }
 
     [Fact]
-    public void A_client_that_is_slow_is_looked_for_ever_more_rarely() =>
+    public void A_peer_that_is_slow_is_looked_for_ever_more_rarely() =>
         Assert.Equal([1, 3, 7, 15, 31, 63, 127, 255, 511, 1023, 1023, 1023], WaitsBetweenLooks(5000, found: false));
 
     [Fact]
-    public void A_client_that_became_quick_is_looked_for_each_time_again()
+    public void A_peer_that_became_quick_is_looked_for_each_time_again()
     {
         _ = WaitsBetweenLooks(6000, found: false);
 
@@ -66,12 +66,12 @@ public sealed class ReceivePollingTests
     [Fact]
     public void Only_so_many_threads_look_at_a_time()
     {
-        ReceivePolling second = new(() => _now, () => { }, 1);
+        BusyPolling second = new(() => _now, () => { }, 1);
         Assert.True(_polling.TryBegin());
         Assert.False(second.TryBegin());
         _polling.End(found: true);
 
-        Assert.False(new ReceivePolling(() => _now, () => { }, 0).TryBegin());
+        Assert.False(new BusyPolling(() => _now, () => { }, 0).TryBegin());
     }
 
     private List<int> WaitsBetweenLooks(int waits, bool found)
