@@ -1,4 +1,5 @@
 using Linux;
+using Tmds.Linux;
 
 namespace Fuse;
 
@@ -69,6 +70,7 @@ internal sealed unsafe partial class FuseDispatcher
             return false;
         }
 
+        request.IsDirect = (read.Flags & LibC.O_DIRECT) != 0;
         _fileSystem.Read(request, read.Handle, read.Offset, read.Size);
         return true;
     }

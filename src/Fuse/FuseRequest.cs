@@ -53,6 +53,9 @@ public sealed unsafe partial class FuseRequest
     /// </summary>
     public bool IsWriteback { get; internal set; }
 
+    /// <summary>Of a READ: the program opened the file with O_DIRECT, so it is the program itself that asks.</summary>
+    public bool IsDirect { get; internal set; }
+
     /// <summary>
     /// Of a GETATTR: the kernel asks for an open file, for example before a cached write(2), not for stat(2).
     /// </summary>

@@ -32,6 +32,20 @@ public sealed unsafe partial class NbdConnectionPool
         ulong offset, byte* destination, uint length, NbdCommandFlags flags, NbdCompletion completion) =>
         Submit(NbdCommandType.Read, flags, offset, length, destination, completion);
 
+    /// <summary>
+    /// Sends a READ of data that nobody waits for yet: as the overload of Read with a destination, but if it is large and
+    /// the caller is a ring's thread, another ring receives it.
+    /// </summary>
+    /// <param name="offset">First byte.</param>
+    /// <param name="destination">Memory of <paramref name="length"/> bytes, the command's until the completion.</param>
+    /// <param name="length">Bytes, 1 to <see cref="MaximumReadBytes"/>.</param>
+    /// <param name="completion">Called once if the result is None, else never.</param>
+    /// <returns>As for <see cref="Read(ulong, uint, NbdCommandFlags, NbdCompletion)"/>.</returns>
+    public Errno ReadAhead(ulong offset, byte* destination, uint length, NbdCompletion completion) =>
+        IsSendable(NbdCommandType.Read, offset, length)
+            ? Send(NbdCommandType.Read, NbdCommandFlags.None, offset, length, destination, completion, isAwaited: false)
+            : Errno.EINVAL;
+
     /// <summary>Sends a WRITE.</summary>
     /// <param name="offset">First byte.</param>
     /// <param name="payload">The data: must stay as it is, and not move, until the completion.</param>

@@ -192,9 +192,10 @@ public sealed unsafe partial class NbdConnectionPool : IDisposable
             : Errno.EINVAL;
 
     private Errno Send(
-        NbdCommandType type, NbdCommandFlags flags, ulong offset, ulong length, byte* memory, NbdCompletion completion)
+        NbdCommandType type, NbdCommandFlags flags, ulong offset, ulong length, byte* memory, NbdCompletion completion,
+        bool isAwaited = true)
     {
-        uint turn = FirstChoice(length);
+        uint turn = FirstChoice(length, isAwaited);
         for (int i = 0; i < _connections.Length; i++)
         {
             NbdConnection connection = _connections[(turn + (uint)i) % (uint)_connections.Length];
@@ -212,13 +213,20 @@ public sealed unsafe partial class NbdConnectionPool : IDisposable
     /// A thread that drives a connection uses that: a completion goes on where its reply came from. The other's send lock and
     /// receive thread are left alone, which made 4 KiB commands at depth 32 over two connections 1.4 to 2.7 times as many
     /// (2 processors, nbdkit and nbdserve). All other threads take turns; so do those of rings with much data, where it matters
-    /// more that two of them receive, or two threads of the server.
+    /// more that two of them receive, or two threads of the server. What nobody waits for is received by another ring, because
+    /// this one has to commit it, on the processor of the program that will read it (buffered sequential reads x1.35).
     /// </summary>
-    private uint FirstChoice(ulong length)
+    private uint FirstChoice(ulong length, bool isAwaited)
     {
         if (_rings is not null && RingLoop.Current is RingLoop loop)
         {
-            return length < LargeBytes ? (uint)loop.Index : (uint)Interlocked.Increment(ref _turn);
+            if (length < LargeBytes || _connections.Length == 1)
+            {
+                return (uint)loop.Index;
+            }
+
+            uint next = (uint)Interlocked.Increment(ref _turn);
+            return isAwaited ? next : (uint)loop.Index + 1 + (next % ((uint)_connections.Length - 1));
         }
 
         return NbdConnection.OfThisThread is { } own && own.Index < _connections.Length && _connections[own.Index] == own

@@ -1,5 +1,3 @@
-using Nbd.Protocol;
-
 namespace NbdFuse;
 
 /// <content>The file's read-ahead.</content>
@@ -35,9 +33,9 @@ internal sealed unsafe partial class ExportFile
         return new ReadAhead(
             limits,
             memory,
-            (offset, destination, length, completion) =>
-                _pool.Read(offset, destination, length, NbdCommandFlags.None, completion),
+            _pool.ReadAhead,
             ReadPlainly,
+            () => _pool.InFlight,
             TimeProvider.System);
     }
 }

@@ -48,6 +48,9 @@ internal sealed class FlightTime
     /// <summary>Bytes that are worth having in flight, at most.</summary>
     internal long WindowLimit => Math.Max(SmallestLimit, (long)(Shortest.TotalSeconds * BytesInSecond));
 
+    /// <summary>Whether the smallest of windows is enough.</summary>
+    internal bool IsNear => WindowLimit == SmallestLimit;
+
     /// <summary>Notes how long a block took.</summary>
     /// <returns>
     /// True when a new epoch begins: then windows should be small for a moment, or the shortest time would in the end

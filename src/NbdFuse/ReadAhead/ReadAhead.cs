@@ -23,10 +23,14 @@ internal sealed unsafe partial class ReadAhead : IDisposable
     /// <summary>How long a block is kept, and how seldom a reader may read and still be one.</summary>
     internal static readonly TimeSpan Lifetime = TimeSpan.FromSeconds(1);
 
+    private const uint LargeReadBytes = 512 << 10;
+    private const int SeveralInFlight = 2;
+
     private readonly TimeProvider _time;
     private readonly BlockMemory _memory;
     private readonly ReadBlock _readBlock;
     private readonly Action<FuseRequest, ulong, uint> _readPlainly;
+    private readonly Func<int> _commandsInFlight;
     private readonly ReadAheadLimits _limits;
     private readonly long _lifetime;
 
@@ -45,15 +49,18 @@ internal sealed unsafe partial class ReadAhead : IDisposable
     /// <param name="memory">For the blocks; may be shared.</param>
     /// <param name="readBlock">Sends the command for a block.</param>
     /// <param name="readPlainly">Answers a READ from the server.</param>
+    /// <param name="commandsInFlight">How many commands the export's server has not answered, blocks and others.</param>
     /// <param name="time">Clock.</param>
     internal ReadAhead(
         ReadAheadLimits limits,
         BlockMemory memory,
         ReadBlock readBlock,
         Action<FuseRequest, ulong, uint> readPlainly,
+        Func<int> commandsInFlight,
         TimeProvider time)
     {
         (_limits, _memory, _readBlock, _readPlainly, _time) = (limits, memory, readBlock, readPlainly, time);
+        _commandsInFlight = commandsInFlight;
         _lifetime = (long)(Lifetime.TotalSeconds * time.TimestampFrequency);
         _streams = new StreamTable(_lifetime);
         _flight = new FlightTime(time);
@@ -83,7 +90,7 @@ internal sealed unsafe partial class ReadAhead : IDisposable
         {
             long now = _time.GetTimestamp();
             ReadAheadStream? stream = _streams.Find(offset, length, now);
-            if (stream is not null)
+            if (stream is not null && !KeepsSeveralInFlightLocked(request, length))
             {
                 toSend = PlanLocked(stream, now);
                 startsTicking = !_isTicking;
@@ -172,6 +179,14 @@ internal sealed unsafe partial class ReadAhead : IDisposable
             _readPlainly(request, offset, length);
         }
     }
+
+    /// <summary>
+    /// Whether a program reads as much as blocks have, several times at once, from a server that is near, to where the
+    /// data can be received: blocks would only be a further copy.
+    /// </summary>
+    private bool KeepsSeveralInFlightLocked(FuseRequest request, uint length) =>
+        length >= LargeReadBytes && request.IsDirect && request.IsDataBufferShared && _flight.IsNear
+        && _commandsInFlight() - _unawaited >= SeveralInFlight;
 
     /// <summary>Finds the blocks that have all of a READ, and holds them for it.</summary>
     private QueuedRead? HoldBlocksLocked(FuseRequest request, ulong offset, uint length, long now)

@@ -13,6 +13,11 @@ internal sealed unsafe class FakeChannel : FuseChannel
 
     public Errno Result { get; set; }
 
+    /// <summary>Whether requests keep the memory that the kernel takes data from, as over io_uring.</summary>
+    public bool Keeps { get; init; }
+
+    internal override bool KeepsRequests => Keeps;
+
     /// <summary>The replies in hexadecimal digits, oldest first; taken out.</summary>
     public string[] Take()
     {
@@ -49,14 +54,16 @@ internal sealed unsafe class FakeKernel : IDisposable
 {
     private readonly FuseDispatcher _dispatcher;
 
-    public FakeKernel(FuseFileSystem fileSystem, int bound = 64)
+    public FakeKernel(
+        FuseFileSystem fileSystem, int bound = 64, int largestDataBytes = 64 << 10, bool keepsRequests = false)
     {
+        Channel = new() { Keeps = keepsRequests };
         FuseWarnings warnings = new(Warnings.Enqueue);
-        Pool = new FuseRequestPool(64 << 10, new FuseReplySender(warnings, null), bound);
+        Pool = new FuseRequestPool(largestDataBytes, new FuseReplySender(warnings, null), bound);
         _dispatcher = new FuseDispatcher(fileSystem, Pool, warnings, null, [Channel, OtherChannel]);
     }
 
-    public FakeChannel Channel { get; } = new();
+    public FakeChannel Channel { get; }
 
     /// <summary>A process number that there never is: the requester is gone.</summary>
     public const uint NoProcess = int.MaxValue;

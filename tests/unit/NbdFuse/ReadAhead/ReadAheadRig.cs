@@ -3,6 +3,7 @@ using Fuse;
 using global::Nbd;
 using Linux;
 using NbdFuse;
+using Tmds.Linux;
 using UnitTests.FuseTests;
 
 namespace UnitTests.NbdFuseTests;
@@ -39,7 +40,8 @@ internal sealed unsafe class ReadAheadRig : IDisposable
     private readonly FakeKernel _kernel;
     private ulong _unique = 2;
 
-    public ReadAheadRig(ulong sizeBytes = 1UL << 40, int slots = 64, uint largestBlock = MiB)
+    public ReadAheadRig(
+        ulong sizeBytes = 1UL << 40, int slots = 64, uint largestBlock = MiB, bool sharesDataBuffers = false)
     {
         Memory = new BlockMemory(slots * (long)BlockMemory.SlotBytes);
         ReadAheadLimits limits = new()
@@ -50,9 +52,15 @@ internal sealed unsafe class ReadAheadRig : IDisposable
             LargestBlockBytes = largestBlock,
             LargestWindowBytes = (uint)slots * MiB / 2,
         };
-        Ahead = new ReadAhead(limits, Memory, Take, (request, offset, length) => Plain.Enqueue((request, offset, length)), Time);
+        Ahead = new ReadAhead(
+            limits,
+            Memory,
+            Take,
+            (request, offset, length) => Plain.Enqueue((request, offset, length)),
+            () => Commands.Count + Plain.Count,
+            Time);
         _files = new FileSystem(this);
-        _kernel = new FakeKernel(_files, bound: 2048);
+        _kernel = new FakeKernel(_files, bound: 2048, (int)MiB, sharesDataBuffers);
     }
 
     public FakeTime Time { get; } = new();
@@ -91,6 +99,9 @@ internal sealed unsafe class ReadAheadRig : IDisposable
         return data;
     }
 
+    /// <summary>Whether READs come from a program that opened the file with O_DIRECT.</summary>
+    public bool IsDirect { get; set; }
+
     /// <summary>Sends a READ.</summary>
     /// <returns>Its unique.</returns>
     public ulong Read(ulong offset, uint length = ReadBytes)
@@ -99,6 +110,7 @@ internal sealed unsafe class ReadAheadRig : IDisposable
         byte[] body = new byte[40];
         BinaryPrimitives.WriteUInt64LittleEndian(body.AsSpan(8), offset);
         BinaryPrimitives.WriteUInt32LittleEndian(body.AsSpan(16), length);
+        BinaryPrimitives.WriteInt32LittleEndian(body.AsSpan(32), IsDirect ? LibC.O_DIRECT : 0);
         _kernel.Send(FakeKernel.Request(FuseOpcode.Read, unique, Convert.ToHexString(body)));
         return unique;
     }
@@ -149,6 +161,21 @@ internal sealed unsafe class ReadAheadRig : IDisposable
             ulong unique = read.Request.Unique;
             read.Request.ReplyBytes(Disk(generation, read.Offset, read.Length));
             AssertReply(unique, generation, read.Offset, read.Length);
+        }
+    }
+
+    /// <summary>Answers the first in the file of all commands in flight: a block's, or a READ that went to the server itself.</summary>
+    public void AnswerFirst()
+    {
+        if (Plain.TryPeek(out (FuseRequest Request, ulong Offset, uint Length) read)
+            && Commands.All(command => read.Offset < command.Offset))
+        {
+            _ = Plain.Dequeue();
+            read.Request.ReplyBytes(Disk(0, read.Offset, read.Length));
+        }
+        else
+        {
+            TakeCommand().Complete(0);
         }
     }
 

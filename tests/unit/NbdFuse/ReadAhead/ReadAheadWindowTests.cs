@@ -40,6 +40,35 @@ public sealed class ReadAheadWindowTests
         Assert.InRange(farthest, 1u, 2 * MiB);
     }
 
+    [Theory]
+    [InlineData(MiB, true, true, 0.5, false)]
+    [InlineData(ReadBytes, true, true, 0.5, true)]
+    [InlineData(MiB, false, true, 0.5, true)]
+    [InlineData(MiB, true, false, 0.5, true)]
+    [InlineData(MiB, true, true, 10, true)]
+    public void A_program_with_several_large_reads_in_flight_gets_no_blocks_from_a_near_server(
+        uint readBytes, bool isDirect, bool sharesDataBuffers, double latency, bool getsBlocks)
+    {
+        using ReadAheadRig rig = new(sharesDataBuffers: sharesDataBuffers) { IsDirect = isDirect };
+        ulong next = rig.BeginStream(0, readBytes);
+        rig.Time.Advance(TimeSpan.FromMilliseconds(latency));
+        rig.CompleteAll();
+        int before = 0;
+        for (int i = 0; i < 128; i++)
+        {
+            before = i == 64 ? rig.CommandsSoFar : before;
+            _ = rig.Read(next, readBytes);
+            next += readBytes;
+            if (rig.Plain.Count + rig.Commands.Count > 3)
+            {
+                rig.Time.Advance(TimeSpan.FromMilliseconds(latency));
+                rig.AnswerFirst();
+            }
+        }
+
+        Assert.Equal(getsBlocks, rig.CommandsSoFar > before);
+    }
+
     [Fact]
     public void A_slow_link_gets_no_long_queue()
     {
