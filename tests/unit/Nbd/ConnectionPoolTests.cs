@@ -276,6 +276,55 @@ public sealed class ConnectionPoolTests
         server.Finish();
     }
 
+    [Fact]
+    public unsafe void A_rings_thread_leaves_blocks_to_the_other_ring_and_keeps_small_commands()
+    {
+        const int Commands = 6;
+        const uint BlockBytes = 64 << 10;
+        ConcurrentBag<(int Connection, uint Length)> seen = [];
+        using FakeNbdServer server = new([.. Enumerable.Range(0, 2).Select(i => new Action<FakePeer>(peer =>
+        {
+            peer.Handshake(flags: 0x0101);
+            for (FakeRequest request = peer.ReceiveRequest(); request.Type != 2; request = peer.ReceiveRequest())
+            {
+                seen.Add((i, request.Length));
+                peer.Send(TransmissionTests.Data(request, 0, request.Length, true));
+            }
+        }))]);
+        using RingSet rings = new("test");
+        using NativeBuffer memory = new(4096 + (int)BlockBytes);
+        NbdClientOptions options = new() { Connections = 2, Rings = rings };
+        using (NbdConnectionPool pool = NbdConnectionPool.Connect(server.Endpoint, "", options, CancellationToken.None))
+        {
+            Assert.True(pool.UsesRings);
+            for (int i = 0; i < Commands; i++)
+            {
+                RecordedCompletion block = new();
+                RecordedCompletion small = new();
+                rings.Loops[0].Post(new RingWork(() =>
+                {
+                    _ = pool.ReadAhead(0, memory.Start + 4096, BlockBytes, block);
+                    _ = pool.Read(0, 4096, NbdCommandFlags.None, small);
+                }));
+                Assert.Equal(Errno.None, block.Outcome);
+                Assert.Equal(Errno.None, small.Outcome);
+            }
+
+            Assert.Equal(Errno.None, pool.Close(FakeNbdServer.TimeLimit, FakeNbdServer.TimeLimit));
+        }
+
+        server.Finish();
+        Assert.Equal(Enumerable.Repeat((0, 4096u), Commands), seen.Where(read => read.Length == 4096));
+        Assert.Equal(Enumerable.Repeat((1, BlockBytes), Commands), seen.Where(read => read.Length == BlockBytes));
+    }
+
+    private sealed class RingWork(Action run) : IRingWork
+    {
+        public IRingWork? NextPosted { get; set; }
+
+        public void Run() => run();
+    }
+
     /// <summary>Each completion sends the next TRIM.</summary>
     private sealed unsafe class TrimSeries(NbdConnectionPool pool, int count) : NbdCompletion
     {
