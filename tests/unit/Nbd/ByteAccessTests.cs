@@ -227,6 +227,21 @@ public sealed unsafe class ByteAccessTests
     }
 
     [Fact]
+    public void A_write_that_is_refused_holds_up_no_edit_of_its_block()
+    {
+        byte[] memory = Pinned(Block, 1);
+        UsePool([peer => peer.Handshake(Size, extraInfos: s_blocks)], pool =>
+        {
+            NbdByteAccess access = new(pool);
+            // The server is gone.
+            Assert.True(SpinWait.SpinUntil(
+                () => access.Write(0, Address(memory), Block, NbdCommandFlags.None, new RecordedCompletion()) == Errno.EIO,
+                FakeNbdServer.TimeLimit));
+            TransmissionTests.Run(c => access.Write(10, Address(memory), 2, NbdCommandFlags.None, c), Errno.EIO);
+        });
+    }
+
+    [Fact]
     public void The_pool_refuses_what_is_not_whole_blocks()
     {
         byte[] memory = Pinned(Block, 1);

@@ -35,6 +35,34 @@ public sealed class ClientEndTests
     }
 
     [Fact]
+    public async Task Disposing_waits_for_what_takes_several_commands()
+    {
+        using ManualResetEventSlim disposing = new();
+        using FakeNbdServer server = new(peer =>
+        {
+            peer.Handshake(extraInfos: Frame.BlockSizeInfo(512, 4096, 32 * MiB));
+            FakeRequest read = peer.ReceiveRequest();
+            Assert.True(disposing.Wait(FakeNbdServer.TimeLimit));
+            peer.Send(TransmissionTests.Data(read, 0, 512, true));
+            FakeRequest write = peer.ReceiveRequest();
+            Assert.Equal((1, 512), (write.Type, write.Payload.Length));
+            peer.Send(Frame.SimpleReply(0, write.Cookie));
+            FakeRequest flush = peer.ReceiveRequest();
+            Assert.Equal(3, flush.Type);
+            peer.Send(Frame.SimpleReply(0, flush.Cookie));
+            peer.ExpectDisconnect();
+        });
+        NbdClient client = await NbdClientTests.ConnectAsync(server);
+        Task write = client.WriteAsync(1, new byte[5], cancellationToken: Token).AsTask();
+        Task disposed = client.DisposeAsync().AsTask();
+        disposing.Set();
+
+        await write;
+        await disposed;
+        server.Finish();
+    }
+
+    [Fact]
     public async Task Disposing_does_not_wait_for_ever()
     {
         using FakeNbdServer server = new(peer =>

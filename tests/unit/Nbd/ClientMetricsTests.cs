@@ -13,6 +13,55 @@ public sealed class ClientMetricsTests
     private static CancellationToken Token => TestContext.Current.CancellationToken;
 
     [Fact]
+    public async Task Nothing_is_in_flight_after_errors_cancellations_and_refusals()
+    {
+        using ManualResetEventSlim cancelled = new();
+        using FakeNbdServer server = new(peer =>
+        {
+            peer.HandshakeWithContexts(extended: false, ["base:allocation"]);
+            FakeRequest read = peer.ReceiveRequest();
+            FakeRequest status = peer.ReceiveRequest();
+            Assert.True(cancelled.Wait(FakeNbdServer.TimeLimit));
+            peer.Send(Frame.ErrorChunk(true, read.Cookie, 5) + Frame.ErrorChunk(true, status.Cookie, 5));
+            peer.Send(Frame.ErrorChunk(true, peer.ReceiveRequest().Cookie, 5));
+            peer.Send(Frame.ErrorChunk(true, peer.ReceiveRequest().Cookie, 5));
+        });
+        NbdClient client = await NbdClientTests.ConnectAsync(server, new() { MetaContexts = ["base:allocation"] });
+        Assert.Equal(0, client.CommandsInFlight);
+        using CancellationTokenSource cancellation = new();
+        Task read = client.ReadAsync(0, new byte[512], cancellation.Token).AsTask();
+        Task status = ExtentsAsync(cancellation.Token);
+        await cancellation.CancelAsync();
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => read);
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => status);
+        // On the wire they still are.
+        Assert.Equal(2, client.CommandsInFlight);
+        cancelled.Set();
+        await Assert.ThrowsAsync<NbdException>(async () => await client.ReadAsync(0, new byte[512], Token));
+        await Assert.ThrowsAsync<NbdException>(() => ExtentsAsync(Token));
+        AssertNone();
+
+        // The server has left: commands are refused.
+        await Assert.ThrowsAsync<NbdException>(async () => await client.ReadAsync(0, new byte[512], Token));
+        await Assert.ThrowsAsync<NbdException>(() => ExtentsAsync(Token));
+        await Assert.ThrowsAsync<NbdException>(async () => await client.FlushAsync(Token));
+        AssertNone();
+        server.Finish();
+        // Its FLUSH fails.
+        await Assert.ThrowsAsync<NbdException>(async () => await client.DisposeAsync());
+        await Assert.ThrowsAsync<ObjectDisposedException>(async () => await client.ReadAsync(0, new byte[512], Token));
+        AssertNone();
+
+        async Task ExtentsAsync(CancellationToken token) =>
+            _ = await client.GetExtentsAsync(0, 512, cancellationToken: token).FirstAsync(token);
+
+        // A command's caller may go on before it is counted as ended.
+        void AssertNone() => Assert.True(
+            SpinWait.SpinUntil(() => client.CommandsInFlight == 0, FakeNbdServer.TimeLimit),
+            $"{client.CommandsInFlight} in flight");
+    }
+
+    [Fact]
     public async Task Commands_bytes_errors_and_times_are_counted_by_command()
     {
         List<(string Name, double Value, string Tags)> told = [];

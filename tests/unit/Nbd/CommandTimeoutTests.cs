@@ -44,6 +44,38 @@ public sealed class CommandTimeoutTests
     }
 
     [Fact]
+    public async Task The_data_of_a_write_that_timed_out_is_the_data_at_its_start()
+    {
+        const int Length = 4 * MiB;
+        using ManualResetEventSlim overwritten = new();
+        using FakeNbdServer server = new(peer =>
+        {
+            peer.Handshake(Length);
+            Assert.True(overwritten.Wait(FakeNbdServer.TimeLimit));
+            for (FakeRequest request = peer.ReceiveRequest(); request.Type == 1; request = peer.ReceiveRequest())
+            {
+                Assert.Equal(-1, request.Payload.AsSpan().IndexOfAnyExcept((byte)0x11));
+                peer.Send(Frame.SimpleReply(0, request.Cookie));
+            }
+
+            // The FLUSH of the end is answered by nobody.
+        });
+        NbdClientOptions options = new() { CommandTimeout = TimeSpan.FromMilliseconds(200) };
+        NbdClient client = await NbdClientTests.ConnectAsync(server, options);
+        byte[] data = new byte[Length];
+        data.AsSpan().Fill(0x11);
+        // A token would be a reason to copy, too.
+        NbdException exception = await Assert.ThrowsAsync<NbdException>(
+            async () => await client.WriteAsync(0, data, cancellationToken: CancellationToken.None));
+        Assert.Equal(Errno.ETIMEDOUT, exception.Errno);
+        data.AsSpan().Fill(0x22);
+        overwritten.Set();
+
+        await Assert.ThrowsAsync<NbdException>(async () => await client.DisposeAsync());
+        server.Finish();
+    }
+
+    [Fact]
     public async Task Commands_that_are_answered_in_time_may_be_as_many_as_you_like()
     {
         MemoryDisk disk = new(MiB);

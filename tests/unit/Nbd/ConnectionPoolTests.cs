@@ -318,6 +318,53 @@ public sealed class ConnectionPoolTests
         Assert.Equal(Enumerable.Repeat((1, BlockBytes), Commands), seen.Where(read => read.Length == BlockBytes));
     }
 
+    [Fact]
+    public async Task A_completion_of_a_connection_that_ended_goes_on_with_another()
+    {
+        using FakeNbdServer server = new(
+            peer =>
+            {
+                peer.Handshake(flags: 0x0165);
+                _ = peer.ReceiveRequest();
+            },
+            peer =>
+            {
+                peer.Handshake(flags: 0x0165);
+                peer.Send(Frame.SimpleReply(0, peer.ReceiveRequest().Cookie));
+                peer.Send(Frame.SimpleReply(0, peer.ReceiveRequest().Cookie));
+                peer.Drain();
+            });
+        using (NbdConnectionPool pool = TransmissionTests.Connect(server, 2))
+        {
+            // One for each connection.
+            Errno[] outcomes = await Task.WhenAll(new RepeatedTrim(pool).Run(), new RepeatedTrim(pool).Run())
+                .WaitAsync(FakeNbdServer.TimeLimit, TestContext.Current.CancellationToken);
+            Assert.All(outcomes, outcome => Assert.Equal(Errno.None, outcome));
+        }
+
+        server.Finish();
+    }
+
+    [Fact]
+    public void Close_never_says_goodbye_before_the_last_reply()
+    {
+        using FakeNbdServer server = new(peer =>
+        {
+            peer.Handshake();
+            _ = peer.ReceiveRequest();
+            // No DISC, as the reply does not come.
+            peer.ExpectEnd();
+        });
+        using (NbdConnectionPool pool = TransmissionTests.Connect(server))
+        {
+            RecordedCompletion read = TransmissionTests.Read(pool, 0, 512);
+            Assert.Equal(Errno.None, pool.Close(TimeSpan.Zero, TimeSpan.FromMilliseconds(50)));
+            Assert.Equal(Errno.EIO, read.Outcome);
+        }
+
+        server.Finish();
+    }
+
     private sealed class RingWork(Action run) : IRingWork
     {
         public IRingWork? NextPosted { get; set; }
@@ -346,6 +393,27 @@ public sealed class ConnectionPoolTests
             else
             {
                 _ended.SetResult();
+            }
+        }
+    }
+
+    /// <summary>A TRIM that is sent again, by its completion, when it fails.</summary>
+    private sealed unsafe class RepeatedTrim(NbdConnectionPool pool) : NbdCompletion
+    {
+        private readonly TaskCompletionSource<Errno> _outcome = new(TaskCreationOptions.RunContinuationsAsynchronously);
+
+        internal Task<Errno> Run()
+        {
+            Assert.Equal(Errno.None, pool.Trim(0, 1, NbdCommandFlags.None, this));
+            return _outcome.Task;
+        }
+
+        protected internal override void OnCompleted(Errno outcome, byte* data)
+        {
+            Errno again = outcome == Errno.None ? outcome : pool.Trim(0, 1, NbdCommandFlags.None, this);
+            if (outcome == Errno.None || again != Errno.None)
+            {
+                _outcome.TrySetResult(again);
             }
         }
     }

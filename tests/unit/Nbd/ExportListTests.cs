@@ -166,6 +166,22 @@ public sealed class ExportListTests
     }
 
     [Fact]
+    public async Task A_list_that_does_not_come_costs_no_more_than_the_time_limit()
+    {
+        using FakeNbdServer server = new(peer => peer.Drain());
+
+        NbdException exception = await Assert.ThrowsAsync<NbdException>(() => NbdClient.ListExportsAsync(
+            server.Endpoint,
+            new NbdClientOptions { ConnectTimeout = TimeSpan.FromMilliseconds(50) },
+            cancellationToken: TestContext.Current.CancellationToken));
+
+        Assert.EndsWith(
+            "the server did not answer within the time limit while we were waiting for its greeting", exception.Message);
+        Assert.Equal(Errno.ETIMEDOUT, exception.Errno);
+        server.Finish();
+    }
+
+    [Fact]
     public async Task An_oldstyle_server_has_one_export_without_a_name()
     {
         NbdListedExport export = Assert.Single(await ListAsync(

@@ -37,6 +37,18 @@ public sealed class ExtentTests
     }
 
     [Fact]
+    public async Task An_extent_may_reach_to_the_end_of_the_number_range()
+    {
+        foreach (ulong rest in new[] { 1ul << 62, 1ul << 63, ulong.MaxValue - 512 })
+        {
+            (IReadOnlyList<NbdExtent> extents, _) = await GetAsync(
+                extended: true, 1 << 20, 1024, 20000, request => Frame.Status(request, true, 1, (512, 3), (rest, 0)));
+
+            Assert.Equal([new(1024, 512, 3), new(1536, 19488, 0)], extents);
+        }
+    }
+
+    [Fact]
     public async Task Long_ranges_are_split_only_where_the_header_is_small()
     {
         const ulong Size = 20ul << 30;

@@ -55,6 +55,7 @@ public sealed class HandshakeRefusalTests
             "fake is not an NBD server: its first bytes are 0x485454502f312e31 ('HTTP/1.1')"
         },
         { Frame.Zeroes(152), "is not an NBD server" },
+        { Frame.Text("\u001b[2J\u0007\r\nno") + Frame.Zeroes(8), "0x1b5b324a070d0a6e ('?[2J???n')" },
         { Frame.InitMagic + Frame.Zeroes(8), "is not an NBD server" },
         { Frame.OptionMagic + Frame.InitMagic, "is not an NBD server" },
         { Frame.Oldstyle(Size, 1, 1), "reserved flags 0x0001" },
@@ -77,6 +78,41 @@ public sealed class HandshakeRefusalTests
         Assert.Contains("(the server says: no?way)", exception.Message);
         Assert.Equal(errno, exception.Errno);
         Assert.DoesNotContain('\u0007', exception.Message);
+    }
+
+    [Theory]
+    [InlineData(0x80000002)]
+    [InlineData(0x80000006)]
+    public void The_name_of_an_export_is_printable_in_messages(uint reply)
+    {
+        const string Name = "a\u001b[2J\u0085\u202eb";
+        NbdException exception = Negotiation.Refuse(Name, peer =>
+        {
+            AnswerUpToGo(peer, Name);
+            peer.Send(Frame.OptionReply(Frame.Go, reply));
+            peer.Drain();
+        });
+
+        Assert.Contains("'a?[2J??b'", exception.Message);
+        exception = Negotiation.Refuse(Name, peer => peer.Send(Frame.Oldstyle(Size, 0, 1)));
+        Assert.Contains("'a?[2J??b'", exception.Message);
+    }
+
+    [Fact]
+    public void A_long_text_of_the_server_is_cut()
+    {
+        foreach (string said in new[] { new string('x', 4096), new string('\u00e4', 20_000) })
+        {
+            NbdException exception = Negotiation.Refuse("x", peer =>
+            {
+                AnswerUpToGo(peer, "x");
+                peer.Send(Frame.OptionReply(Frame.Go, 0x80000002, Frame.Text(said)));
+                peer.Expect(s_abort);
+                peer.ExpectEnd();
+            });
+
+            Assert.Contains($"(the server says: {said[..300]}...)", exception.Message);
+        }
     }
 
     [Theory]
@@ -177,10 +213,10 @@ public sealed class HandshakeRefusalTests
     [Fact]
     public void Endless_information_is_cut()
     {
-        foreach (string info in new[]
+        foreach ((string info, string message) in new[]
         {
-            Frame.OptionReply(Frame.Go, Frame.Info, Frame.U16(99)),
-            Frame.OptionReply(Frame.Go, Frame.Info, Frame.U16(99) + Frame.Zeroes(1_000_000)),
+            (Frame.OptionReply(Frame.Go, Frame.Info, Frame.U16(99)), "NBD_OPT_GO with more than 1000 replies"),
+            (Frame.OptionReply(Frame.Go, Frame.Info, Frame.U16(99) + Frame.Zeroes(1_000_000)), "more than 67108864 bytes"),
         })
         {
             NbdException exception = Negotiation.Refuse("x", peer =>
@@ -189,7 +225,7 @@ public sealed class HandshakeRefusalTests
                 peer.SendForEver(info);
             });
 
-            Assert.Contains("more than", exception.Message);
+            Assert.Contains(message, exception.Message);
             Assert.Equal(Errno.EPROTO, exception.Errno);
         }
     }

@@ -24,6 +24,7 @@ public sealed class MetaContextTests
         { Frame.OptionReply(Frame.ListMetaContext, Frame.Ack), "answered option 9" },
         { Context(1, "a:b") + Context(1, "a:c") + Reply(Frame.Ack), "'a:c' with id 1 twice" },
         { Context(1, "a:b") + Context(2, "a:b") + Reply(Frame.Ack), "'a:b' with id 2 twice" },
+        { Context(1, "a:\u001b[2J") + Context(1, "a:\u0007") + Reply(Frame.Ack), "'a:?' with id 1 twice" },
         {
             string.Concat(Enumerable.Range(0, 65).Select(i => Context((uint)i, $"a:{i}"))) + Reply(Frame.Ack),
             "more than 64 of them"

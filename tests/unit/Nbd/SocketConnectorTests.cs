@@ -87,6 +87,21 @@ public sealed class SocketConnectorTests : IDisposable
     }
 
     [Fact]
+    public void A_TCP_port_that_does_not_answer_is_waited_for_until_the_deadline()
+    {
+        // The kernel drops what wants to connect while the backlog is full.
+        using Socket listener = Listen(new IPEndPoint(IPAddress.Loopback, 0), backlog: 0);
+        NbdEndpoint endpoint = new NbdEndpoint.Tcp("127.0.0.1", ((IPEndPoint)listener.LocalEndPoint!).Port);
+        using SafeFd first = Connect(endpoint);
+
+        NbdException exception = Assert.Throws<NbdException>(() => SocketConnector.Connect(
+            endpoint, Deadline.After(TimeSpan.FromMilliseconds(50)), CancellationToken.None));
+
+        Assert.Equal($"connect to {endpoint}: Connection timed out", exception.Message);
+        Assert.Equal(Errno.ETIMEDOUT, exception.Errno);
+    }
+
+    [Fact]
     public async Task A_full_backlog_that_empties_is_no_error()
     {
         using Socket listener = Listen(new UnixDomainSocketEndPoint(SocketPath), backlog: 0);

@@ -1,4 +1,6 @@
+using System.Buffers.Binary;
 using System.Collections.Concurrent;
+using System.Runtime.InteropServices;
 using global::Nbd;
 using global::Nbd.Protocol;
 using Linux;
@@ -9,7 +11,7 @@ namespace UnitTests.Nbd;
 /// Servers that break the rules of the transmission phase: the connection ends with a reason that names the rule,
 /// every command completes once, and no wrong byte passes as data.
 /// </summary>
-public sealed class TransmissionFaultTests
+public sealed unsafe class TransmissionFaultTests
 {
     private const ulong Offset = 8192;
     private const uint Length = 4096;
@@ -48,6 +50,8 @@ public sealed class TransmissionFaultTests
                 ((r, f) => Chunk(r, false, 0, 4096) + Frame.HoleChunk(true, r.Cookie, Offset + 1, 1), "twice"),
             ["data over hole"] =
                 ((r, f) => Frame.HoleChunk(false, r.Cookie, Offset, Length) + Chunk(r, true, 4095, 1), "twice"),
+            ["data, then a hole over all"] =
+                ((r, f) => Chunk(r, false, 0, 1) + Frame.HoleChunk(true, r.Cookie, Offset, Length), "twice"),
             ["all, then all again"] =
                 ((r, f) => Chunk(r, false, 0, 4096) + Chunk(r, true, 0, 4096), "twice"),
             ["gap of a byte"] = ((r, f) => Chunk(r, false, 0, 2047) + Chunk(r, true, 2048, 2048), "without all"),
@@ -159,6 +163,68 @@ public sealed class TransmissionFaultTests
             Assert.Contains("not in flight", reason.Message);
             Assert.Equal(1, flush.Calls);
         }
+    }
+
+    [Fact]
+    public void The_cookie_of_an_earlier_command_is_never_that_of_a_later_one()
+    {
+        // More than there are slots at first, so that slots are used again.
+        const int Commands = 200;
+        HashSet<ulong> cookies = [];
+        using FakeNbdServer server = new(peer =>
+        {
+            peer.Handshake();
+            for (int i = 0; i < Commands; i++)
+            {
+                ulong cookie = peer.ReceiveRequest().Cookie;
+                Assert.True(cookies.Add(cookie), "a cookie came twice");
+                peer.Send(Frame.SimpleReply(0, cookie));
+            }
+
+            FakeRequest last = peer.ReceiveRequest();
+            ulong earlier = cookies.First(cookie => (uint)cookie == (uint)last.Cookie);
+            peer.Send(Frame.SimpleReply(0, earlier));
+            peer.Drain();
+        });
+        using (NbdConnectionPool pool = TransmissionTests.Connect(server))
+        {
+            for (int i = 0; i < Commands; i++)
+            {
+                TransmissionTests.Run(pool.Flush);
+            }
+
+            TransmissionTests.Run(pool.Flush, Errno.EIO);
+        }
+
+        server.Finish();
+    }
+
+    [Fact]
+    public void An_answer_to_a_write_that_was_not_sent_whole_ends_the_connection()
+    {
+        // More than socket and server take.
+        byte[] payload = GC.AllocateArray<byte>(32 << 20, pinned: true);
+        using ManualResetEventSlim isLost = new();
+        using FakeNbdServer server = new(peer =>
+        {
+            peer.Handshake(64 << 20);
+            _ = peer.Receive(4);
+            peer.Send(Frame.SimpleReply(0, BinaryPrimitives.ReadUInt64BigEndian(peer.Receive(24).AsSpan(4))));
+            Assert.True(isLost.Wait(FakeNbdServer.TimeLimit));
+        });
+        using NbdConnectionPool pool = TransmissionTests.Connect(server);
+        using BlockingCollection<NbdException> lost = [];
+        pool.ConnectionLost = lost.Add;
+        RecordedCompletion write = new();
+        Assert.Equal(
+            Errno.None,
+            pool.Write(0, (byte*)Marshal.UnsafeAddrOfPinnedArrayElement(payload, 0), 32 << 20, NbdCommandFlags.None, write));
+
+        Assert.True(lost.TryTake(out NbdException? reason, FakeNbdServer.TimeLimit));
+        Assert.Contains("answered a command before it was sent", reason.Message);
+        isLost.Set();
+        Assert.Equal(1, write.Calls);
+        server.Finish();
     }
 
     [Fact]

@@ -274,6 +274,43 @@ public sealed unsafe class TransmissionTests
     }
 
     [Fact]
+    public void Nothing_is_left_of_the_commands_before()
+    {
+        // Slots and the memory of answers in pieces are used again and again.
+        const int Rounds = 100;
+        using FakeNbdServer server = new(peer =>
+        {
+            peer.Handshake();
+            for (int i = 0; i < Rounds; i++)
+            {
+                FakeRequest request = peer.ReceiveRequest();
+                peer.Send(Frame.ErrorChunk(false, request.Cookie, 5) + Data(request, 0, 512, true));
+                request = peer.ReceiveRequest();
+                peer.Send(Frame.ErrorChunk(false, request.Cookie, 5));
+                peer.Send(Frame.HoleChunk(true, request.Cookie, request.Offset, 512));
+                request = peer.ReceiveRequest();
+                peer.Send(Data(request, 0, 12, false) + Data(request, 12, 500, true));
+                request = peer.ReceiveRequest();
+                peer.Send(Data(request, 0, 12, false) + Frame.HoleChunk(true, request.Cookie, request.Offset + 12, 500));
+            }
+
+            peer.Drain();
+        });
+        using NbdConnectionPool pool = Connect(server);
+        byte[] dataAndHole = Pattern(0, 512);
+        dataAndHole.AsSpan(12).Clear();
+        for (int i = 0; i < Rounds; i++)
+        {
+            Assert.Equal(Errno.EIO, Read(pool, 0, 512).Outcome);
+            Assert.Equal(Errno.EIO, Read(pool, 0, 512).Outcome);
+            AssertPattern(Read(pool, 0, 512), 0, 512);
+            RecordedCompletion last = Read(pool, 0, 512);
+            Assert.Equal(Errno.None, last.Outcome);
+            Assert.Equal(dataAndHole, last.Data);
+        }
+    }
+
+    [Fact]
     public void A_read_of_the_largest_size_arrives_in_one_or_many_pieces()
     {
         const uint Length = 1024 * 1024;

@@ -45,6 +45,19 @@ internal static class BackendRig
         };
     }
 
+    /// <summary>That what this thread does allocates nothing once it was done.</summary>
+    internal static void AssertAllocatesNothing(Action exercise)
+    {
+        exercise();
+        long before = GC.GetAllocatedBytesForCurrentThread();
+        for (int i = 0; i < 1000; i++)
+        {
+            exercise();
+        }
+
+        Assert.Equal(0, GC.GetAllocatedBytesForCurrentThread() - before);
+    }
+
     internal static byte[] Random(int length, int seed = 1)
     {
         byte[] data = new byte[length];

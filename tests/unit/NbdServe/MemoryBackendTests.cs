@@ -224,15 +224,8 @@ public sealed class MemoryBackendTests : IDisposable
     {
         MemoryBackend backend = New(1 << 20);
         byte[] data = BackendRig.Random(4096);
-        Exercise();
 
-        long before = GC.GetAllocatedBytesForCurrentThread();
-        for (int i = 0; i < 1000; i++)
-        {
-            Exercise();
-        }
-
-        Assert.Equal(0, GC.GetAllocatedBytesForCurrentThread() - before);
+        BackendRig.AssertAllocatesNothing(Exercise);
 
         void Exercise()
         {
