@@ -9,10 +9,15 @@ namespace Fuse;
 internal sealed class FuseRequestPool : IDisposable
 {
     /// <summary>
-    /// Most requests at a time. The kernel bounds background requests itself, so it takes this many blocked threads
-    /// of programs to get here; the worker then waits until a request comes back.
+    /// Most unanswered requests at a time. The kernel bounds background requests itself, so it takes this many blocked
+    /// threads of programs to get here; the worker then waits until a request comes back, or is answered because its
+    /// program was killed. That one's object stays with the file system and counts no more: the FLUSH of the program's last
+    /// close(2) has to be read, which the kernel lets nobody kill.
     /// </summary>
     internal const int DefaultBound = 4096;
+
+    // Most objects, as a multiple of the bound.
+    private const int ObjectsToBound = 4;
 
     /// <summary>A request that touched more than this is large.</summary>
     internal const int LargeBytes = 64 << 10;
@@ -24,6 +29,7 @@ internal sealed class FuseRequestPool : IDisposable
     private readonly Lock _gate = new();
     private readonly FuseRequest?[] _requests;
     private readonly SemaphoreSlim _returned = new(0);
+    private readonly int _bound;
     private readonly int _bufferBytes;
     private readonly SharedMemory? _memory;
     private volatile int _count;
@@ -37,7 +43,7 @@ internal sealed class FuseRequestPool : IDisposable
 
     /// <param name="dataBytes">Most data of a request or reply.</param>
     /// <param name="replies">Where replies go.</param>
-    /// <param name="bound">Most requests at a time.</param>
+    /// <param name="bound">Most unanswered requests at a time.</param>
     /// <param name="isShared">The data of requests can be shown at a second address (<see cref="Show"/>).</param>
     /// <exception cref="LinuxException">There is no shared memory.</exception>
     internal FuseRequestPool(
@@ -50,9 +56,10 @@ internal sealed class FuseRequestPool : IDisposable
         _bufferBytes = Math.Max(dataBytes + (2 * DataOffset), ReadBytes);
         int pageMask = DataOffset - 1;
         _bufferBytes = (_bufferBytes + pageMask) & ~pageMask;
-        _memory = isShared ? new SharedMemory("fuse-requests", (long)bound * _bufferBytes) : null;
+        _memory = isShared ? new SharedMemory("fuse-requests", (long)bound * ObjectsToBound * _bufferBytes) : null;
         Replies = replies;
-        _requests = new FuseRequest?[bound];
+        _bound = bound;
+        _requests = new FuseRequest?[bound * ObjectsToBound];
     }
 
     /// <summary>Where <see cref="FuseRequest.DataBuffer"/> starts in the buffer.</summary>
@@ -95,7 +102,7 @@ internal sealed class FuseRequestPool : IDisposable
         if (request is null)
         {
             _ = Interlocked.Increment(ref _waiters);
-            while (!_closed && (request = TryPop()) is null)
+            while (!_closed && (request = TryPop() ?? TryCreate()) is null)
             {
                 _returned.Wait();
             }
@@ -183,6 +190,15 @@ internal sealed class FuseRequestPool : IDisposable
         return answered;
     }
 
+    /// <summary>Requests were answered that the file system is not done with: whoever waits for an object may make one.</summary>
+    internal void NoteAnswered()
+    {
+        if (_waiters > 0)
+        {
+            _ = _returned.Release();
+        }
+    }
+
     /// <summary>Wakes everyone who waits for a request.</summary>
     internal void Close()
     {
@@ -230,11 +246,22 @@ internal sealed class FuseRequestPool : IDisposable
         return null;
     }
 
+    private int CountAnswered()
+    {
+        int answered = 0;
+        for (int i = 0; i < _count; i++)
+        {
+            answered += _requests[i]! is { IsTaken: true, IsPending: false } ? 1 : 0;
+        }
+
+        return answered;
+    }
+
     private FuseRequest? TryCreate()
     {
         lock (_gate)
         {
-            if (_count == _requests.Length)
+            if (_count == _requests.Length || (_count >= _bound && _count >= _bound + CountAnswered()))
             {
                 return null;
             }

@@ -52,6 +52,7 @@ internal sealed class FuseRequesterWatch : IDisposable
             Array.Resize(ref _unansweredBefore, requests.Length);
         }
 
+        bool isAnyAnswered = false;
         for (int i = 0; i < requests.Length; i++)
         {
             FuseRequest request = requests[i]!;
@@ -60,10 +61,15 @@ internal sealed class FuseRequesterWatch : IDisposable
             if (unique != 0 && unique == _unansweredBefore[i] && requester != 0
                 && request.Pending == unique && ProcessSignals.IsEnding(requester))
             {
-                _ = request.TryAnswerInstead(unique, Errno.EINTR);
+                isAnyAnswered |= request.TryAnswerInstead(unique, Errno.EINTR);
             }
 
             _unansweredBefore[i] = unique;
+        }
+
+        if (isAnyAnswered)
+        {
+            _pool.NoteAnswered();
         }
     }
 }

@@ -82,7 +82,8 @@ public sealed partial class FuseSession
         {
             // The kernel wants room for max_pages in every entry, and for its smallest read.
             dataBytes = Math.Max(Math.Max(dataBytes, _options.MaxRequestBytes), FuseAbi.MinimumReadBytes);
-            _pool = new FuseRequestPool(dataBytes, _replies, isShared: true);
+            int bound = FuseRequestPool.DefaultBound + _layout!.Entries;
+            _pool = new FuseRequestPool(dataBytes, _replies, bound, isShared: true);
             return true;
         }
         catch (LinuxException exception)

@@ -86,6 +86,32 @@ public sealed class DurabilityTests : IntegrationTest
         Assert.Contains("flush", mount.Log);
     }
 
+    /// <summary>The READs that were sent ahead of the reader are in flight at the fsync(2) and at the end.</summary>
+    [Fact]
+    public void Reading_ahead_makes_no_second_flush_at_the_end()
+    {
+        NbdkitLog log = new(Folder.FileAt("nbdkit.log"));
+        NbdServer server = Nbdkit(
+            "--filter=log", "--filter=delay", "memory", "64M", $"logfile={log.Path}", "rdelay=500ms", "-t", "64");
+        NbdFuseMount mount = Mount(server.Uri);
+        using (RawFile file = RawFile.Open(mount.File, LibC.O_RDWR | LibC.O_DIRECT))
+        {
+            Assert.Equal(4096, file.Write(32 << 20, new byte[4096]));
+            for (int i = 0; i < 4; i++)
+            {
+                Assert.Equal(4096, file.Read(i * 4096, 4096).Length);
+            }
+
+            int commands = log.Commands.Count;
+            Assert.Equal(0, file.Fsync());
+            Assert.Equal(["Flush"], log.Commands.Skip(commands).Select(command => command.Name));
+        }
+
+        mount.Stop(LibC.SIGTERM);
+
+        Assert.Single(log.Commands, command => command.Name == "Flush");
+    }
+
     private static void WriteOnly(string path)
     {
         using RawFile file = RawFile.Open(path, LibC.O_RDWR);

@@ -126,6 +126,38 @@ public abstract class HungServerTests : IntegrationTest
         mount.Unmount();
     }
 
+    /// <summary>
+    /// More than there are request objects (/dev/fuse) or entries (rings): the kernel keeps the rest, and no INTERRUPT is read.
+    /// </summary>
+    [Fact]
+    public void More_readers_than_requests_can_be_killed_and_nbdfuse_ended()
+    {
+        const int Readers = 4300;
+        NbdServer server = Nbdkit("memory", "64M");
+        NbdFuseMount mount = Mount(new MountRequest { Options = ["--cache=none"], Source = [server.Uri] });
+        server.Signal(LibC.SIGSTOP);
+        BackgroundProcess readers = Background(
+            "python3",
+            "-c",
+            "import os, threading\n"
+            + "threading.stack_size(65536)\n"
+            + $"file = os.open('{mount.File}', os.O_RDWR)\n"
+            + $"for i in range({Readers}): threading.Thread(target=os.pread, args=(file, 4096, 4096 * i)).start()\n");
+        Wait.Until(
+            () => readers.HasExited || ProcessTable.ThreadsThatWaitForFuse(readers.Id) >= Readers,
+            "all readers wait",
+            TimeSpan.FromSeconds(30));
+
+        readers.Signal(LibC.SIGKILL);
+        readers.WaitForExit(s_soon);
+
+        // The server still has the commands of those that are gone.
+        BackgroundProcess late = Waiting("dd", $"if={mount.File}", "of=/dev/null", "bs=4096", "count=1");
+        late.Signal(LibC.SIGKILL);
+        late.WaitForExit(s_soon);
+        mount.Stop(LibC.SIGTERM, s_endOfDaemon);
+    }
+
     [Fact]
     public void Closing_the_file_does_not_hang()
     {

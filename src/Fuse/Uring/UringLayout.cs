@@ -7,11 +7,12 @@ namespace Fuse;
 /// </summary>
 internal sealed class UringLayout
 {
-    // All entries together may take so much memory if all are used for the largest requests at once.
-    private const long LargestMemoryBytes = 512L << 20;
+    // All entries together may take so much memory if all are used for the largest requests at once, up to 32 processors.
+    private const long LargestMemoryBytes = 1L << 30;
     private const int LargestDepth = 128;
-    private const int SmallestDepth = 4;
-    private const int SmallestBackground = 64;
+
+    // A program of one processor gets no more in flight than its queue has entries, whatever the others do.
+    private const int SmallestDepth = 32;
 
     private readonly int[] _depths;
     private readonly int[] _rings;
@@ -46,10 +47,14 @@ internal sealed class UringLayout
     internal int Depth { get; }
 
     /// <summary>
-    /// Most background requests: fewer than a queue has entries, so that a server that hangs leaves some for what is
-    /// answered from memory.
+    /// Most background requests. All of them may come from one processor, and the kernel gives out the entries of a queue
+    /// first come, first served: so they are fewer than a queue has, whatever the number of processors, and a server that
+    /// hangs leaves some for what is answered from memory.
     /// </summary>
-    internal int Background => Math.Max(SmallestBackground, Depth * 3 / 4);
+    internal int Background => Depth * 3 / 4;
+
+    /// <summary>Entries of all queues.</summary>
+    internal int Entries => _depths.Sum();
 
     /// <summary>Entries of a queue.</summary>
     internal int DepthOf(int queue) => _depths[queue];

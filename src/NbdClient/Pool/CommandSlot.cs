@@ -35,6 +35,9 @@ internal sealed unsafe class CommandSlot(int index)
 
     internal NbdCommandType Type { get; private set; }
 
+    /// <summary>Whether the command may change data.</summary>
+    internal bool IsChange { get; private set; }
+
     internal NbdCommandFlags Flags { get; private set; }
 
     internal ulong Offset { get; private set; }
@@ -88,6 +91,7 @@ internal sealed unsafe class CommandSlot(int index)
     {
         Generation++;
         Type = type;
+        IsChange = type is NbdCommandType.Write or NbdCommandType.WriteZeroes or NbdCommandType.Trim;
         Flags = flags;
         Offset = offset;
         Length = length;

@@ -21,12 +21,19 @@ internal sealed class CommandSlotTable
     // Head of the list that the receive thread gives slots back to.
     private int _freed = -1;
 
-    // _taken is written under the send lock, _given by the receive thread alone.
+    // The first of each pair is written under the send lock, the second by the receive thread alone.
     private long _taken;
     private long _given;
+    private long _changesSent;
+    private long _changesEnded;
 
     /// <summary>Commands in flight.</summary>
     internal int InFlight => (int)(Volatile.Read(ref _taken) - Volatile.Read(ref _given));
+
+    /// <summary>
+    /// Of those, the ones that may change data: none is missing that was sent before the call, if none is sent during it.
+    /// </summary>
+    internal int ChangesInFlight => (int)(Volatile.Read(ref _changesSent) - Volatile.Read(ref _changesEnded));
 
     /// <summary>All slots there are. Only the receive thread may look at their contents.</summary>
     internal ReadOnlySpan<CommandSlot> All => Volatile.Read(ref _slots);
@@ -63,9 +70,23 @@ internal sealed class CommandSlotTable
         return slot.State != SlotState.Free && slot.Cookie == cookie ? slot : null;
     }
 
-    /// <summary>Gives a cleared slot back.</summary>
+    /// <summary>The command of a slot is about to be sent. Under the send lock.</summary>
+    internal void NoteSent(CommandSlot slot)
+    {
+        if (slot.IsChange)
+        {
+            Volatile.Write(ref _changesSent, _changesSent + 1);
+        }
+    }
+
+    /// <summary>Clears a slot and gives it back.</summary>
     internal void Free(CommandSlot slot)
     {
+        if (slot.IsChange)
+        {
+            Volatile.Write(ref _changesEnded, _changesEnded + 1);
+        }
+
         slot.Clear();
         Volatile.Write(ref _given, _given + 1);
         int head;

@@ -91,6 +91,9 @@ internal sealed unsafe partial class NbdConnection : IDisposable
     /// <summary>Commands that were sent and not answered yet.</summary>
     internal int InFlight => _slots.InFlight;
 
+    /// <summary>Of those, the ones that may change data.</summary>
+    internal int ChangesInFlight => _slots.ChangesInFlight;
+
     /// <summary>The connection whose replies this thread receives; null on other threads.</summary>
     [field: ThreadStatic]
     internal static NbdConnection? OfThisThread { get; private set; }
@@ -141,6 +144,7 @@ internal sealed unsafe partial class NbdConnection : IDisposable
 
             // Published before the first byte goes out: the reply may be here before sendmsg(2) returns.
             slot.Fill(type, flags, offset, length, memory, completion);
+            _slots.NoteSent(slot);
             SendLocked(slot);
             return Errno.None;
         }

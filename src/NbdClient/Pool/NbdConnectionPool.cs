@@ -90,6 +90,20 @@ public sealed unsafe partial class NbdConnectionPool : IDisposable
         }
     }
 
+    private int ChangesInFlight
+    {
+        get
+        {
+            int sum = 0;
+            foreach (NbdConnection connection in _connections)
+            {
+                sum += connection.ChangesInFlight;
+            }
+
+            return sum;
+        }
+    }
+
     /// <summary>
     /// Called once for each connection that is lost, with the reason, on the receive thread. Set it before the
     /// first command.
@@ -112,9 +126,10 @@ public sealed unsafe partial class NbdConnectionPool : IDisposable
             return Errno.EIO;
         }
 
-        // It covers those whose completion was called before: all of them if none is on its way.
+        // It covers those whose completion was called before: all of them if none is on its way. What is submitted after
+        // this line counts in _changes, so that it does not matter whether it is seen below.
         long changes = Interlocked.Read(ref _changes);
-        bool coversAll = (uint)changes == 0 && InFlight == 0;
+        bool coversAll = (uint)changes == 0 && ChangesInFlight == 0;
         Volatile.Write(ref _flushed, coversAll ? changes >> 32 : NotFlushed);
         Errno error = Submit(NbdCommandType.Flush, NbdCommandFlags.None, 0, 0, null, completion);
         if (error != Errno.None)
@@ -135,10 +150,10 @@ public sealed unsafe partial class NbdConnectionPool : IDisposable
     }
 
     /// <summary>
-    /// Ends politely: if anything changed since the last FLUSH, waits for the commands in flight and sends another;
+    /// Ends politely: if anything changed since the last FLUSH, waits for the changes in flight and sends another;
     /// disconnects, and waits for a server of our own to end. No command may be sent any more.
     /// </summary>
-    /// <param name="flushTimeout">Time limit for the commands in flight and the FLUSH, together.</param>
+    /// <param name="flushTimeout">Time limit for the changes in flight and the FLUSH, together.</param>
     /// <param name="closeTimeout">
     /// Time limit for the rest, at most 5 seconds of it for the connections; after it, connections are cut and a
     /// server of our own is killed.
@@ -249,7 +264,7 @@ public sealed unsafe partial class NbdConnectionPool : IDisposable
 
     private Errno FlushAndWait(Deadline deadline)
     {
-        SpinWait.SpinUntil(() => InFlight == 0, deadline.RemainingMilliseconds);
+        SpinWait.SpinUntil(() => ChangesInFlight == 0, deadline.RemainingMilliseconds);
         if (!Export.CanFlush)
         {
             return Errno.None;

@@ -42,13 +42,11 @@ internal static class ProcessTable
     public static string WaitChannel(int id) => ReadOrEmpty($"/proc/{id}/wchan");
 
     /// <summary>Whether the process waits for a FUSE daemon's answer.</summary>
-    public static bool WaitsForFuse(int id)
-    {
-        string channel = WaitChannel(id);
-        return channel.Contains("request_wait", StringComparison.Ordinal)
-            || channel.Contains("folio_wait", StringComparison.Ordinal)
-            || channel.Contains("fuse", StringComparison.Ordinal);
-    }
+    public static bool WaitsForFuse(int id) => IsOfFuse(WaitChannel(id));
+
+    /// <summary>How many threads of the process do.</summary>
+    public static int ThreadsThatWaitForFuse(int id) =>
+        Directory.GetDirectories($"/proc/{id}/task").Count(thread => IsOfFuse(ReadOrEmpty($"{thread}/wchan")));
 
     /// <summary>How often the process went to sleep so far.</summary>
     public static string Sleeps(int id) =>
@@ -58,6 +56,11 @@ internal static class ProcessTable
     public static IReadOnlyList<string> OpenFiles(int id) =>
         [.. Directory.EnumerateFileSystemEntries($"/proc/{id}/fd")
             .Select(path => File.ResolveLinkTarget(path, returnFinalTarget: false)?.FullName ?? "")];
+
+    private static bool IsOfFuse(string channel) =>
+        channel.Contains("request_wait", StringComparison.Ordinal)
+        || channel.Contains("folio_wait", StringComparison.Ordinal)
+        || channel.Contains("fuse", StringComparison.Ordinal);
 
     private static string CommandLine(int id) => ReadOrEmpty($"/proc/{id}/cmdline").Replace('\0', ' ');
 

@@ -20,6 +20,9 @@ internal sealed unsafe class MemoryFileSystem : FuseFileSystem, IDisposable
         _isFile = isFile;
     }
 
+    /// <summary>Gets the READs instead of having them done.</summary>
+    public Action<FuseRequest>? HeldRead { get; set; }
+
     /// <summary>Gets the WRITEs instead of having them done.</summary>
     public Action<FuseRequest>? HeldWrite { get; set; }
 
@@ -45,6 +48,12 @@ internal sealed unsafe class MemoryFileSystem : FuseFileSystem, IDisposable
 
     protected internal override void Read(FuseRequest request, ulong handle, ulong offset, uint size)
     {
+        if (HeldRead is not null)
+        {
+            HeldRead(request);
+            return;
+        }
+
         int length = (int)Math.Min(size, (ulong)_size - Math.Min(offset, (ulong)_size));
         byte* buffer = request.DataBuffer;
         Data.Slice((int)Math.Min(offset, (ulong)_size), length).CopyTo(new Span<byte>(buffer, length));

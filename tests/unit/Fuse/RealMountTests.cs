@@ -1,6 +1,8 @@
+using System.Collections.Concurrent;
 using System.Diagnostics;
 using System.Security.Cryptography;
 using Fuse;
+using Linux;
 
 namespace UnitTests.FuseTests;
 
@@ -58,8 +60,8 @@ public sealed class RealMountTests : IDisposable
         Assert.Equal("open", holder.StandardOutput.ReadLine());
 
         Assert.Equal(
-            Linux.Errno.EBUSY,
-            Assert.Throws<Linux.LinuxException>(() => served.Mount.Unmount(lazy: false)).Errno);
+            Errno.EBUSY,
+            Assert.Throws<LinuxException>(() => served.Mount.Unmount(lazy: false)).Errno);
         served.Mount.Unmount(lazy: true);
         Assert.False(served.Session.WaitForEnd(TimeSpan.Zero));
         holder.StandardInput.WriteLine();
@@ -80,7 +82,7 @@ public sealed class RealMountTests : IDisposable
             held.Set();
         };
 
-        Assert.Equal(Linux.Errno.None, served.Session.NotifySize(1, Size));
+        Assert.Equal(Errno.None, served.Session.NotifySize(1, Size));
         using Process writer = Process.Start(
             "dd", ["if=/dev/zero", "of=" + served.File, "bs=4096", "count=1", "conv=notrunc", "status=none"]);
         held.Wait(TestContext.Current.CancellationToken);
@@ -89,6 +91,41 @@ public sealed class RealMountTests : IDisposable
         writer.WaitForExit();
 
         Assert.Equal("4096", read);
+    }
+
+    /// <summary>All on one processor, so that one of the kernel's queues gets everything.</summary>
+    [Theory]
+    [InlineData(1 << 20)]
+    [InlineData(16 << 20)]
+    public void Background_requests_that_hang_leave_a_ring_entries_for_what_does_not(int largestRequest)
+    {
+        Assert.SkipUnless(FuseSession.IsUringEnabled, "no FUSE over io_uring here");
+        using RingSet rings = new("test");
+        _ = rings.Get(0);
+        using Served served = Serve(isFile: false, new FuseSessionOptions { Rings = rings, MaxRequestBytes = largestRequest });
+        Assert.True(served.Session.IsUring, served.Session.UringRefusal);
+        int background = served.Session.Limits.MaxBackground;
+        ConcurrentBag<FuseRequest> held = [];
+        served.FileSystem.HeldRead = held.Add;
+
+        // Direct READs of a file that is cached otherwise are background requests.
+        using Process readers = Process.Start(
+            "taskset",
+            ["-c", $"{ProcessorSet.Online()[0]}", "sh", "-c",
+                $"for i in $(seq {background}); do dd if={served.File} of=/dev/null bs=4096 count=1 skip=$i iflag=direct status=none & done; wait"]);
+        bool areAllHere = SpinWait.SpinUntil(() => held.Count == background, TimeSpan.FromSeconds(10));
+        string listing = areAllHere
+            ? Run("taskset", "-c", $"{ProcessorSet.Online()[0]}", "timeout", "10", "ls", served.Mount.Mountpoint)
+            : "";
+        served.FileSystem.HeldRead = null;
+        foreach (FuseRequest request in held)
+        {
+            request.ReplyError(Errno.EIO);
+        }
+
+        readers.WaitForExit();
+        Assert.True(areAllHere, $"{held.Count} of {background} background requests came: the others wait in a full queue");
+        Assert.Equal("disk", listing);
     }
 
     [Fact]
@@ -101,7 +138,7 @@ public sealed class RealMountTests : IDisposable
         Assert.True(FuseMount.IsDeadMount(_folder));
         Assert.Contains(
             "daemon is gone",
-            Assert.Throws<Linux.LinuxException>(() => FuseMount.Create(
+            Assert.Throws<LinuxException>(() => FuseMount.Create(
                 _folder, new FuseMountOptions { Source = "x", Subtype = "test" })).Message);
         FuseMount.CleanDeadMount(_folder);
         Assert.False(FuseMount.IsDeadMount(_folder));

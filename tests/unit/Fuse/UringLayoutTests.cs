@@ -66,21 +66,30 @@ public sealed class UringLayoutTests
     [Theory]
     [InlineData(1, 1 << 20)]
     [InlineData(2, 1 << 20)]
-    [InlineData(16, 1 << 20)]
+    [InlineData(8, 1 << 20)]
+    [InlineData(32, 1 << 20)]
     [InlineData(64, 128 << 10)]
-    public void All_entries_together_take_at_most_512_MiB(int processors, int payloadBytes)
+    public void All_entries_together_take_at_most_1_GiB(int processors, int payloadBytes)
     {
         UringLayout layout = new(rings: 1, payloadBytes, processors, [.. Enumerable.Range(0, processors)]);
 
-        Assert.InRange(layout.Depth, 4, 128);
-        Assert.True((long)layout.Depth * processors * payloadBytes <= 512L << 20);
+        Assert.InRange(layout.Depth, 32, 128);
+        Assert.Equal(layout.Depth * processors, layout.Entries);
+        Assert.True((long)layout.Entries * payloadBytes <= 1L << 30);
     }
 
-    [Fact]
-    public void Background_requests_leave_entries_for_what_is_answered_from_memory()
+    [Theory]
+    [InlineData(1, 1 << 20)]
+    [InlineData(2, 1 << 20)]
+    [InlineData(8, 1 << 20)]
+    [InlineData(16, 1 << 20)]
+    [InlineData(256, 1 << 20)]
+    [InlineData(2, 16 << 20)]
+    public void Background_requests_of_one_processor_leave_entries_for_what_is_answered_from_memory(
+        int processors, int payloadBytes)
     {
-        UringLayout layout = new(rings: 2, Payload, possible: 2, online: [0, 1]);
+        UringLayout layout = new(rings: 1, payloadBytes, processors, [.. Enumerable.Range(0, processors)]);
 
-        Assert.InRange(layout.Background, 64, layout.Depth - 1);
+        Assert.InRange(layout.Background, 24, layout.Depth - 8);
     }
 }

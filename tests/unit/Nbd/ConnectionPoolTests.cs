@@ -74,6 +74,53 @@ public sealed class ConnectionPoolTests
     }
 
     [Fact]
+    public void A_flush_covers_all_writes_also_while_a_read_is_in_flight()
+    {
+        using FakeNbdServer server = new(peer =>
+        {
+            peer.Handshake();
+            peer.Send(Frame.SimpleReply(0, peer.ReceiveRequest().Cookie));
+            FakeRequest read = peer.ReceiveRequest();
+            peer.Send(Frame.SimpleReply(0, peer.ReceiveRequest().Cookie));
+            peer.Send(TransmissionTests.Data(read, 0, read.Length, true));
+            peer.ExpectDisconnect();
+        });
+        using (NbdConnectionPool pool = TransmissionTests.Connect(server))
+        {
+            TransmissionTests.Run(c => pool.WriteZeroes(0, 1, 0, c));
+            Assert.Equal(Errno.None, pool.Read(0, 512, 0, new RecordedCompletion()));
+            TransmissionTests.Run(pool.Flush);
+            Assert.Equal(Errno.None, pool.Close(FakeNbdServer.TimeLimit, FakeNbdServer.TimeLimit));
+        }
+
+        server.Finish();
+    }
+
+    [Fact]
+    public void Close_flushes_without_waiting_for_reads()
+    {
+        using FakeNbdServer server = new(peer =>
+        {
+            peer.Handshake();
+            peer.Send(Frame.SimpleReply(0, peer.ReceiveRequest().Cookie));
+            FakeRequest read = peer.ReceiveRequest();
+            FakeRequest flush = peer.ReceiveRequest();
+            Assert.Equal(3, flush.Type);
+            peer.Send(Frame.SimpleReply(0, flush.Cookie));
+            peer.Send(TransmissionTests.Data(read, 0, read.Length, true));
+            peer.ExpectDisconnect();
+        });
+        using (NbdConnectionPool pool = TransmissionTests.Connect(server))
+        {
+            TransmissionTests.Run(c => pool.WriteZeroes(0, 1, 0, c));
+            Assert.Equal(Errno.None, pool.Read(0, 512, 0, new RecordedCompletion()));
+            Assert.Equal(Errno.None, pool.Close(FakeNbdServer.TimeLimit, FakeNbdServer.TimeLimit));
+        }
+
+        server.Finish();
+    }
+
+    [Fact]
     public void Close_reports_a_flush_that_fails()
     {
         using FakeNbdServer server = new(peer =>
