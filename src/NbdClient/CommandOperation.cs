@@ -10,10 +10,10 @@ namespace Nbd;
 /// has the result, and the command on the wire, until its completion. A cancelled command is an orphan: its caller
 /// is gone, so its completion touches no memory of the caller, and only then it is reused.
 /// </summary>
-internal sealed unsafe class CommandOperation : NbdCompletion, IValueTaskSource
+internal sealed unsafe class CommandOperation : NbdCompletion, IValueTaskSource, IAwaitedCommand
 {
     private readonly NbdClient _client;
-    private ManualResetValueTaskSourceCore<bool> _result = new() { RunContinuationsAsynchronously = true };
+    private ManualResetValueTaskSourceCore<bool> _result;
     private NbdCommandType _type;
     private long _offset;
     private long _length;
@@ -127,6 +127,12 @@ internal sealed unsafe class CommandOperation : NbdCompletion, IValueTaskSource
         Release();
     }
 
+    void IAwaitedCommand.GoOn()
+    {
+        _result.RunContinuationsAsynchronously = false;
+        _result.SetResult(true);
+    }
+
     ValueTaskSourceStatus IValueTaskSource.GetStatus(short token) => _result.GetStatus(token);
 
     void IValueTaskSource.OnCompleted(
@@ -160,6 +166,7 @@ internal sealed unsafe class CommandOperation : NbdCompletion, IValueTaskSource
     {
         (_type, _offset, _length) = (type, offset, length);
         (_state, _holders) = (State.Pending, 2);
+        _result.RunContinuationsAsynchronously = true;
         _started = ClientMetrics.Begin();
     }
 
@@ -212,7 +219,11 @@ internal sealed unsafe class CommandOperation : NbdCompletion, IValueTaskSource
                     new ReadOnlySpan<byte>(data, _destination.Length).CopyTo(_destination.Span);
                 }
 
-                _result.SetResult(true);
+                if (!NbdConnection.TryHandOn(this))
+                {
+                    _result.SetResult(true);
+                }
+
                 return;
             }
         }

@@ -32,7 +32,7 @@ internal sealed unsafe partial class NbdConnection
         OfThisThread = this;
         try
         {
-            _received = new ReceiveBuffer(_transport, _peer, LargestHeaderBytes + MaximumReadBytes);
+            _received = new ReceiveBuffer(_transport, _peer, LargestHeaderBytes + MaximumReadBytes, BeforeReceive);
             while (ReceiveReply())
             {
             }
@@ -48,6 +48,9 @@ internal sealed unsafe partial class NbdConnection
             Fail(new NbdException($"{_peer}: {exception.Message}", exception.Errno, exception));
         }
 
+        // A ring's thread lives on.
+        OfThisThread = null;
+        _answered.HandOn();
         End();
     }
 

@@ -21,7 +21,7 @@ internal sealed unsafe partial class NbdConnection
 
     private void SendLocked(CommandSlot slot)
     {
-        if (_queueHead is not null)
+        if (_queueHead is not null || _isBatchStuck)
         {
             EnqueueLocked(slot);
         }
@@ -44,9 +44,22 @@ internal sealed unsafe partial class NbdConnection
         int headerBytes = isFiltered
             ? EncodeFilteredStatus(header, slot)
             : EncodeHeader(header, slot.Type, flags, slot.Cookie, slot.Offset, slot.Length);
-        iovec* parts = stackalloc iovec[2];
         int sent = slot.QueuedBytesSent;
         int total = headerBytes + slot.PayloadBytes;
+        if (mayWait && _batch is not null && (!_batch.IsEmpty || IsGatheringLocked))
+        {
+            if (SendBatch.Takes(slot))
+            {
+                return GatherLocked(header, headerBytes, slot);
+            }
+
+            if (TrySendBatchLocked(mayWait: true) is not SendOutcome.Whole and SendOutcome outcome)
+            {
+                return outcome;
+            }
+        }
+
+        iovec* parts = stackalloc iovec[2];
         int headerLeft = Math.Max(0, headerBytes - sent);
         int payloadSent = Math.Max(0, sent - headerBytes);
         parts[0].iov_base = header + headerBytes - headerLeft;
@@ -56,7 +69,7 @@ internal sealed unsafe partial class NbdConnection
         Errno errno = _transport.Send(parts, slot.Payload is null ? 1 : 2, mayWait, out int count);
         if (errno != Errno.None)
         {
-            Fail(new NbdException($"send to {_peer}: {_transport.Describe(errno)}", Errno.EIO));
+            FailToSend(errno);
             return SendOutcome.Broken;
         }
 
@@ -69,6 +82,9 @@ internal sealed unsafe partial class NbdConnection
         slot.QueuedBytesSent = sent + count;
         return SendOutcome.Part;
     }
+
+    private void FailToSend(Errno errno) =>
+        Fail(new NbdException($"send to {_peer}: {_transport.Describe(errno)}", Errno.EIO));
 
     /// <returns>Bytes of it.</returns>
     private int EncodeHeader(
@@ -103,6 +119,11 @@ internal sealed unsafe partial class NbdConnection
         }
 
         _queueTail = slot;
+        WakeSenderLocked();
+    }
+
+    private void WakeSenderLocked()
+    {
         if (_sender is null)
         {
             _sender = new Thread(SendQueue) { Name = "nbd-tx", IsBackground = true };
@@ -141,6 +162,11 @@ internal sealed unsafe partial class NbdConnection
 
     private SendOutcome TrySendQueueLocked()
     {
+        if (TrySendBatchLocked(mayWait: false) is not SendOutcome.Whole and SendOutcome outcome)
+        {
+            return outcome;
+        }
+
         while (_queueHead is CommandSlot slot)
         {
             // Before the last byte goes out: the reply may be here before sendmsg(2) returns.
@@ -174,6 +200,8 @@ internal sealed unsafe partial class NbdConnection
 
     private void SendDisconnectLocked()
     {
+        // Nothing is in flight: only a server that answers what it did not get leaves a rest of the batch.
+        _ = TrySendBatchLocked(mayWait: true);
         byte* header = stackalloc byte[NbdRequest.ExtendedSizeBytes];
         int bytes = EncodeHeader(header, NbdCommandType.Disconnect, NbdCommandFlags.None, 0, 0, 0);
         iovec part = new() { iov_base = header, iov_len = bytes };
@@ -181,7 +209,11 @@ internal sealed unsafe partial class NbdConnection
         _transport.EndSending();
     }
 
-    private void ClearQueueLocked() => _queueHead = _queueTail = null;
+    private void ClearQueueLocked()
+    {
+        _queueHead = _queueTail = null;
+        ClearBatchLocked();
+    }
 
     private void StopSender()
     {

@@ -70,6 +70,8 @@ internal sealed unsafe partial class NbdConnection : IDisposable
         _contextIds = negotiated.ContextIds;
         _filtersContexts = negotiated.Export.CanFilterMetaContexts;
         _ended = ended;
+        _answered = new AnsweredCommands(this);
+        _batch = transport.GathersSends ? null : new SendBatch();
     }
 
     /// <summary>A connection's lifetime. It only falls.</summary>
@@ -191,6 +193,7 @@ internal sealed unsafe partial class NbdConnection : IDisposable
         _queueFilled.Dispose();
         _received?.Dispose();
         _zeroes?.Dispose();
+        _batch?.Dispose();
         while (_idleAssemblies.TryPop(out ReadAssembly? assembly))
         {
             assembly.Dispose();

@@ -14,6 +14,7 @@ internal sealed unsafe class ReceiveBuffer : IDisposable
 
     private readonly ConnectionTransport _transport;
     private readonly string _peer;
+    private readonly Action _beforeReceive;
     private readonly NativeBuffer _memory;
     private int _start;
     private int _end;
@@ -21,10 +22,12 @@ internal sealed unsafe class ReceiveBuffer : IDisposable
     /// <param name="transport">Where the bytes come from.</param>
     /// <param name="peer">Names the server in messages.</param>
     /// <param name="maximumBytes">The most that is ever asked of <see cref="TryFill"/>.</param>
-    internal ReceiveBuffer(ConnectionTransport transport, string peer, int maximumBytes)
+    /// <param name="beforeReceive">Called before each call of the transport, which may wait.</param>
+    internal ReceiveBuffer(ConnectionTransport transport, string peer, int maximumBytes, Action beforeReceive)
     {
         _transport = transport;
         _peer = peer;
+        _beforeReceive = beforeReceive;
         _memory = new NativeBuffer(maximumBytes + (2 * LookAheadBytes));
     }
 
@@ -102,6 +105,7 @@ internal sealed unsafe class ReceiveBuffer : IDisposable
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private int Receive(byte* destination, int length, bool all)
     {
+        _beforeReceive();
         Errno errno = _transport.Receive(destination, length, all, out int received);
         return errno == Errno.None
             ? received

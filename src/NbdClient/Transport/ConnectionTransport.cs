@@ -18,6 +18,9 @@ internal abstract unsafe class ConnectionTransport : IDisposable
 
     private Thread? _receiver;
 
+    /// <summary>Whether <see cref="Send"/> gathers what the receive thread sends until that waits.</summary>
+    internal virtual bool GathersSends => false;
+
     /// <summary>Starts the thread that receives, and runs <paramref name="receive"/> on it. To be called once.</summary>
     internal virtual void Start(Action receive)
     {

@@ -44,6 +44,8 @@ internal sealed unsafe class RingTransport : SocketTransport, IRingClient
         _loop = loop;
     }
 
+    internal override bool GathersSends => true;
+
     internal override void Start(Action receive) => _loop.Keep(() =>
     {
         _client = _loop.Add(this);

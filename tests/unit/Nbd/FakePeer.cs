@@ -37,6 +37,9 @@ internal sealed class FakePeer : IDisposable
         _socket.SendTimeout = (int)FakeNbdServer.TimeLimit.TotalMilliseconds;
     }
 
+    /// <summary>Bytes that the client sent and nobody received yet.</summary>
+    internal int UnreadBytes => _socket.Available;
+
     /// <summary>Receives exactly these bytes.</summary>
     internal void Expect(string hex)
     {
