@@ -10,7 +10,8 @@ namespace Nbd;
 /// The forms: <c>nbd://host[:port]/[export]</c>, <c>nbd+unix:///[export]?socket=path</c> and
 /// <c>nbd+vsock://[cid][:port]/[export]</c>; with <c>nbds</c> in place of <c>nbd</c>, TLS is required, and
 /// <c>tls-certificates</c>, <c>tls-psk-file</c>, <c>tls-username</c> (or the user of <c>user@host</c>),
-/// <c>tls-hostname</c>, <c>tls-verify-peer</c> and <c>tls-type</c> in the query say how.
+/// <c>tls-hostname</c>, <c>tls-verify-peer</c> and <c>tls-type</c> in the query say how. Schemes and
+/// the keys of the query may be in any case.
 /// </para>
 /// </summary>
 public sealed class NbdUri
@@ -64,8 +65,9 @@ public sealed class NbdUri
     }
 
     /// <summary>
-    /// The URI in its shortest form, without what has no effect: <see cref="Parse"/> makes the same of it. It has
-    /// the user's name and the path of the key file, but no key; <see cref="NbdEndpoint.FormatUri"/> has neither.
+    /// The URI in its shortest form, keys in lower case, without what has no effect: <see cref="Parse"/> makes the same
+    /// of it. It has the user's name and the path of the key file, but no key; <see cref="NbdEndpoint.FormatUri"/> has
+    /// neither.
     /// </summary>
     public override string ToString()
     {

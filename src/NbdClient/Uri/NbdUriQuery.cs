@@ -2,7 +2,10 @@ using Linux;
 
 namespace Nbd;
 
-/// <summary>The query of a URI: what stands behind the '?'. Of a key that is there twice the last value counts.</summary>
+/// <summary>
+/// The query of a URI: what stands behind the '?'. Keys may be in any case; of a key that is there twice the last value
+/// counts.
+/// </summary>
 internal sealed class NbdUriQuery
 {
     private readonly List<string> _tlsKeys = [];
@@ -22,7 +25,8 @@ internal sealed class NbdUriQuery
         {
             ReadOnlySpan<char> pair = text[part];
             int equals = pair.IndexOf('=');
-            string key = NbdUriText.Decode(equals < 0 ? pair : pair[..equals], "query");
+            string written = NbdUriText.Decode(equals < 0 ? pair : pair[..equals], "query");
+            string key = ToLower(written);
             ReadOnlySpan<char> value = equals < 0 ? default : pair[(equals + 1)..];
             if (key == "socket")
             {
@@ -35,7 +39,7 @@ internal sealed class NbdUriQuery
             }
             else if (key.Length > 0 && !key.StartsWith("x-", StringComparison.Ordinal))
             {
-                warnings.Add($"the query key '{PrintableText.From(key)}' is unknown and has no effect");
+                warnings.Add($"the query key '{PrintableText.From(written)}' is unknown and has no effect");
             }
         }
 
@@ -61,11 +65,11 @@ internal sealed class NbdUriQuery
             "tls-hostname" => Tls with { HostName = NotEmpty() },
             "tls-verify-peer" => Tls with
             {
-                VerifyPeer = value switch
+                VerifyPeer = ToLower(value) switch
                 {
-                    "0" => false,
-                    "1" => true,
-                    _ => throw new NbdUriFault($"'{key}' must be 0 or 1"),
+                    "0" or "false" or "f" or "no" or "n" or "off" => false,
+                    "1" or "true" or "t" or "yes" or "y" or "on" => true,
+                    _ => throw new NbdUriFault($"'{key}' must be 0 or 1, or no or yes"),
                 },
             },
             "tls-type" => Tls with
@@ -88,4 +92,14 @@ internal sealed class NbdUriQuery
             ? value
             : throw new NbdUriFault($"'{key}' has no value that can be used");
     }
+
+    /// <summary>ASCII alone: other letters have relatives in ASCII (U+212A, the Kelvin sign, is a 'K').</summary>
+    private static string ToLower(string text) =>
+        string.Create(text.Length, text, static (lower, source) =>
+        {
+            for (int i = 0; i < lower.Length; i++)
+            {
+                lower[i] = char.IsAsciiLetterUpper(source[i]) ? char.ToLowerInvariant(source[i]) : source[i];
+            }
+        });
 }

@@ -72,7 +72,8 @@ public sealed class NbdUriTests
     [InlineData("nbd+vsock://-1/", "'-1' is not the context id (CID)")]
     [InlineData("nbd+vsock://4294967296/", "'4294967296' is not the context id (CID)")]
     [InlineData("nbd+vsock://2:0/", "'0' is not a port; it must be 1 to 4294967295")]
-    [InlineData("nbds://host/?tls-verify-peer=yes", "'tls-verify-peer' must be 0 or 1")]
+    [InlineData("nbds://host/?tls-verify-peer=2", "'tls-verify-peer' must be 0 or 1, or no or yes")]
+    [InlineData("nbds://host/?TLS-Verify-Peer=ye", "'tls-verify-peer' must be 0 or 1")]
     [InlineData("nbds://host/?tls-verify-peer", "'tls-verify-peer' must be 0 or 1")]
     [InlineData("nbds://host/?tls-type=X509", "'tls-type' must be x509 or psk")]
     [InlineData("nbds://host/?tls-certificates=", "'tls-certificates' has no value")]
@@ -167,6 +168,38 @@ public sealed class NbdUriTests
             },
             parsed.Tls);
         Assert.Empty(parsed.Warnings);
+    }
+
+    [Fact]
+    public void Keys_may_be_in_any_case()
+    {
+        NbdUri parsed = NbdUri.Parse(
+            "nbds+unix:///?Socket=first&SOCKET=/S&TLS-TYPE=psk&TLS-CERTIFICATES=/A&Tls-Psk-File=K&tls-USERNAME=Me"
+            + "&TLS-HostName=H&TLS-VERIFY-PEER=0&X-mine=1");
+
+        Assert.Equal(new NbdEndpoint.Unix("/S"), parsed.Endpoint);
+        Assert.Empty(parsed.Warnings);
+        Assert.Equal(
+            "nbds+unix:///?socket=/S&tls-type=psk&tls-certificates=/A&tls-psk-file=K&tls-username=Me&tls-hostname=H"
+            + "&tls-verify-peer=0",
+            parsed.ToString());
+        Assert.Equal(
+            ["the query key 'soc\u212aet' is unknown and has no effect", "the query key 'FOO' is unknown and has no effect"],
+            NbdUri.Parse("nbd://host/?soc\u212aet=s&FOO=1").Warnings);
+    }
+
+    [Theory]
+    [InlineData(true, "1", "true", "t", "yes", "y", "on", "True", "YES", "oN")]
+    [InlineData(false, "0", "false", "f", "no", "n", "off", "FALSE", "No", "oFF")]
+    public void Whether_to_check_the_server_may_be_said_in_words(bool isChecked, params string[] words)
+    {
+        foreach (string word in words)
+        {
+            NbdUri parsed = NbdUri.Parse("nbds://host/?tls-verify-peer=" + word);
+
+            Assert.Equal(isChecked, parsed.Tls.VerifyPeer);
+            Assert.Equal(isChecked ? "nbds://host/" : "nbds://host/?tls-verify-peer=0", parsed.ToString());
+        }
     }
 
     [Theory]
