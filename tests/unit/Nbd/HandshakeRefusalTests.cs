@@ -326,17 +326,26 @@ public sealed class HandshakeRefusalTests
     {
         foreach (string said in new[] { "", Frame.InitMagic, Frame.Newstyle() })
         {
-            NbdException exception = Negotiation.Refuse(
-                "",
-                peer =>
-                {
-                    peer.Send(said);
-                    peer.Drain();
-                },
-                deadline: Deadline.After(TimeSpan.FromMilliseconds(50)));
+            using ManualResetEventSlim isSilent = new();
+            using FakeNbdServer server = new(peer =>
+            {
+                peer.Send(said);
+                isSilent.Set();
+                peer.Drain();
+            });
+            using (SafeFd socket = SocketConnector.Connect(server.Endpoint, HandshakeTests.Soon(), CancellationToken.None))
+            {
+                // Before that the time limit would race with the server.
+                Assert.True(isSilent.Wait(FakeNbdServer.TimeLimit, TestContext.Current.CancellationToken));
 
-            Assert.Contains("did not answer within the time limit while we were waiting for", exception.Message);
-            Assert.Equal(Errno.ETIMEDOUT, exception.Errno);
+                NbdException exception = Assert.ThrowsAny<NbdException>(() => NbdHandshake.Run(
+                    socket, "", "fake", Deadline.After(TimeSpan.FromMilliseconds(50)), CancellationToken.None));
+
+                Assert.Contains("did not answer within the time limit while we were waiting for", exception.Message);
+                Assert.Equal(Errno.ETIMEDOUT, exception.Errno);
+            }
+
+            server.Finish();
         }
     }
 

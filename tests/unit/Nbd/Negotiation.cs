@@ -14,7 +14,7 @@ internal static class Negotiation
     internal static NegotiatedConnection Agree(NbdClientOptions? options, Action<FakePeer> script, string exportName = "")
     {
         using FakeNbdServer server = new(script);
-        NegotiatedConnection connection = Run(server, options, exportName, HandshakeTests.Soon());
+        NegotiatedConnection connection = Run(server, options, exportName);
         server.Finish();
         return connection;
     }
@@ -22,17 +22,16 @@ internal static class Negotiation
     /// <summary>A handshake that we break off.</summary>
     internal static NbdException Refuse(NbdClientOptions options, Action<FakePeer> script) => Refuse("", script, options);
 
-    /// <summary>The same for an export, perhaps with little time, and for a script that may end before we do.</summary>
+    /// <summary>The same for an export, and for a script that may end before we do.</summary>
     internal static NbdException Refuse(
         string exportName,
         Action<FakePeer> script,
         NbdClientOptions? options = null,
-        Deadline? deadline = null,
         bool finish = true)
     {
         using FakeNbdServer server = new(script);
         NbdException exception = Assert.ThrowsAny<NbdException>(
-            () => Run(server, options, exportName, deadline ?? HandshakeTests.Soon()));
+            () => Run(server, options, exportName));
         if (finish)
         {
             server.Finish();
@@ -41,10 +40,9 @@ internal static class Negotiation
         return exception;
     }
 
-    private static NegotiatedConnection Run(
-        FakeNbdServer server, NbdClientOptions? options, string exportName, Deadline deadline)
+    private static NegotiatedConnection Run(FakeNbdServer server, NbdClientOptions? options, string exportName)
     {
         using SafeFd socket = SocketConnector.Connect(server.Endpoint, HandshakeTests.Soon(), CancellationToken.None);
-        return NbdHandshake.Run(socket, exportName, "fake", deadline, CancellationToken.None, options);
+        return NbdHandshake.Run(socket, exportName, "fake", HandshakeTests.Soon(), CancellationToken.None, options);
     }
 }
