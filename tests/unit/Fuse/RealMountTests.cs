@@ -112,7 +112,7 @@ public sealed class RealMountTests : IDisposable
         using Process readers = Process.Start(
             "taskset",
             ["-c", $"{ProcessorSet.Online()[0]}", "sh", "-c",
-                $"for i in $(seq {background}); do dd if={served.File} of=/dev/null bs=4096 count=1 skip=$i iflag=direct status=none & done; wait"]);
+                $"for i in $(seq {background}); do dd if={served.File} of=/dev/null bs=4096 count=1 skip=$i iflag=direct status=none 2>/dev/null & done; wait"]);
         bool areAllHere = SpinWait.SpinUntil(() => held.Count == background, TimeSpan.FromSeconds(10));
         string listing = areAllHere
             ? Run("taskset", "-c", $"{ProcessorSet.Online()[0]}", "timeout", "10", "ls", served.Mount.Mountpoint)
