@@ -1,4 +1,5 @@
 using System.Buffers;
+using System.Runtime.InteropServices;
 using System.Threading.Tasks.Sources;
 using Linux;
 using Nbd.Protocol;
@@ -12,6 +13,9 @@ namespace Nbd;
 /// </summary>
 internal sealed unsafe class CommandOperation : NbdCompletion, IValueTaskSource, IAwaitedCommand
 {
+    // Of this size on receiving in place pays: smaller ones come several at a time into the connection's memory.
+    private const int LargeReadBytes = 64 << 10;
+
     private readonly NbdClient _client;
     private ManualResetValueTaskSourceCore<bool> _result;
     private NbdCommandType _type;
@@ -21,7 +25,7 @@ internal sealed unsafe class CommandOperation : NbdCompletion, IValueTaskSource,
     // Where a READ goes. Only touched by the party that moved _state away from Pending.
     private Memory<byte> _destination;
 
-    // A WRITE's data; pinned until the completion.
+    // A WRITE's data, or where a large READ's goes; pinned until the completion.
     private MemoryHandle _pinned;
     private byte[]? _copy;
 
@@ -53,7 +57,17 @@ internal sealed unsafe class CommandOperation : NbdCompletion, IValueTaskSource,
     {
         Begin(NbdCommandType.Read, offset, destination.Length);
         _destination = destination;
-        Errno error = bytes.Read((ulong)offset, (uint)destination.Length, this);
+        Errno error;
+        if (CanReceiveInto(destination, cancellationToken))
+        {
+            _pinned = destination.Pin();
+            error = bytes.Read((ulong)offset, (byte*)_pinned.Pointer, (uint)destination.Length, this);
+        }
+        else
+        {
+            error = bytes.Read((ulong)offset, (uint)destination.Length, this);
+        }
+
         return Accepted(error, cancellationToken);
     }
 
@@ -116,10 +130,11 @@ internal sealed unsafe class CommandOperation : NbdCompletion, IValueTaskSource,
     protected internal override void OnCompleted(Errno outcome, byte* data)
     {
         // The wire has let go of the data.
+        bool isInPlace = data == _pinned.Pointer;
         _pinned.Dispose();
         if (Interlocked.CompareExchange(ref _state, State.Answered, State.Pending) == State.Pending)
         {
-            Answer(outcome, data);
+            Answer(outcome, isInPlace ? null : data);
         }
 
         ClientMetrics.End(_type, _started, _length, outcome);
@@ -161,6 +176,14 @@ internal sealed unsafe class CommandOperation : NbdCompletion, IValueTaskSource,
             Release();
         }
     }
+
+    /// <summary>
+    /// Whether the connection may write there until the completion: the caller cannot go away before, and an array is
+    /// not freed while it is pinned, as other memory may be by mistake.
+    /// </summary>
+    private bool CanReceiveInto(Memory<byte> destination, CancellationToken cancellationToken) =>
+        destination.Length >= LargeReadBytes && !cancellationToken.CanBeCanceled && !_client.HasCommandTimeout
+        && MemoryMarshal.TryGetArray<byte>(destination, out _);
 
     private void Begin(NbdCommandType type, long offset, long length)
     {

@@ -19,8 +19,6 @@ internal sealed class AnsweredCommands(NbdConnection connection) : IThreadPoolWo
     // Whether a work item is queued that has not begun.
     private int _isRequested;
 
-    // For the receive thread alone.
-    private bool _hasNew;
 
     /// <summary>The connection that this thread hands on commands of; null on other threads.</summary>
     [field: ThreadStatic]
@@ -29,19 +27,22 @@ internal sealed class AnsweredCommands(NbdConnection connection) : IThreadPoolWo
     /// <summary>Whether a thread of the pool will soon begin with <see cref="NbdConnection.SendGathered"/>.</summary>
     internal bool IsRequested => Volatile.Read(ref _isRequested) != 0;
 
+    /// <summary>Commands that were added since the last <see cref="HandOn"/>. For the receive thread alone.</summary>
+    internal int New { get; private set; }
+
     /// <summary>Takes a command in. On the receive thread, which has to call <see cref="HandOn"/> before it waits.</summary>
     internal void Add(IAwaitedCommand command)
     {
         _answered.Enqueue(command);
-        _hasNew = true;
+        New++;
     }
 
     /// <summary>Has the pool go on with what was added. On the receive thread.</summary>
     internal void HandOn()
     {
-        if (_hasNew)
+        if (New > 0)
         {
-            _hasNew = false;
+            New = 0;
             Request();
         }
     }

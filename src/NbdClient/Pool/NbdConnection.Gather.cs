@@ -45,9 +45,17 @@ internal sealed unsafe partial class NbdConnection
         }
     }
 
-    /// <summary>The receive thread has used up what it received.</summary>
-    private void BeforeReceive()
+    /// <summary>
+    /// The receive thread has used up what it received. When there may be more it goes on as long as less than half of the
+    /// commands in flight wait for it to send or to hand on: the server has the others.
+    /// </summary>
+    private void BeforeReceive(bool mayWait)
     {
+        if (!mayWait && 2 * Math.Max(_batch?.Commands ?? 0, _answered.New) < InFlight)
+        {
+            return;
+        }
+
         // What this thread gathered it sees without the lock; others see to theirs.
         if (_batch?.IsEmpty == false)
         {
@@ -71,12 +79,7 @@ internal sealed unsafe partial class NbdConnection
             return outcome;
         }
 
-        _batch.Append(header, headerBytes);
-        if (slot.Payload is not null)
-        {
-            _batch.Append(slot.Payload, slot.PayloadBytes);
-        }
-
+        _batch.Add(header, headerBytes, slot.Payload, slot.PayloadBytes);
         return IsGatheringLocked || TrySendBatchLocked(mayWait: true) != SendOutcome.Broken
             ? SendOutcome.Whole
             : SendOutcome.Broken;

@@ -32,7 +32,9 @@ internal sealed unsafe partial class NbdConnection
         OfThisThread = this;
         try
         {
-            _received = new ReceiveBuffer(_transport, _peer, LargestHeaderBytes + MaximumReadBytes, BeforeReceive);
+            int headerBytes = _structuredReplies ? _headerBytes + sizeof(ulong) : NbdSimpleReply.SizeBytes;
+            _received = new ReceiveBuffer(
+                _transport, _peer, LargestHeaderBytes + MaximumReadBytes, headerBytes, BeforeReceive);
             while (ReceiveReply())
             {
             }

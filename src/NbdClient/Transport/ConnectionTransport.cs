@@ -50,6 +50,17 @@ internal abstract unsafe class ConnectionTransport : IDisposable
     /// <returns>None, or why the connection is broken.</returns>
     internal abstract Errno Receive(byte* destination, int length, bool all, out int received);
 
+    /// <summary>Receives what is there.</summary>
+    /// <param name="destination">Where it goes.</param>
+    /// <param name="length">Most bytes, at least 1.</param>
+    /// <param name="received">Bytes; 0 when the server closed the connection.</param>
+    /// <returns>EAGAIN: nothing, or only <see cref="Receive"/> can tell. Else None, or why the connection is broken.</returns>
+    internal virtual Errno TryReceive(byte* destination, int length, out int received)
+    {
+        received = 0;
+        return Errno.EAGAIN;
+    }
+
     /// <summary>The text for an error that another method returned.</summary>
     internal virtual string Describe(Errno errno) => LinuxException.Describe(errno);
 

@@ -116,6 +116,14 @@ internal sealed unsafe class RingTransport : SocketTransport, IRingClient
         }
     }
 
+    /// <inheritdoc/>
+    internal override Errno TryReceive(byte* destination, int length, out int received)
+    {
+        // The other clients of the loop have their turn while this one waits.
+        received = 0;
+        return Errno.EAGAIN;
+    }
+
     internal override void EndSending()
     {
         lock (_gate)

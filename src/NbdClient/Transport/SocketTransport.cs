@@ -77,6 +77,19 @@ internal unsafe class SocketTransport : ConnectionTransport
         }
     }
 
+    internal override Errno TryReceive(byte* destination, int length, out int received)
+    {
+        received = (int)LibC.recv(Fd, destination, length, LibC.MSG_DONTWAIT);
+        if (received >= 0)
+        {
+            return Errno.None;
+        }
+
+        Errno errno = LinuxException.LastErrno;
+        received = 0;
+        return errno == Errno.EINTR ? Errno.EAGAIN : errno;
+    }
+
     internal override void EndSending() => _ = LibC.shutdown(Fd, LibC.SHUT_WR);
 
     internal override void Shutdown()

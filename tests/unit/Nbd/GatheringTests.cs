@@ -39,6 +39,62 @@ public sealed class GatheringTests
     }
 
     [Fact]
+    public void While_large_replies_are_there_commands_are_gathered_up_to_half_of_those_in_flight()
+    {
+        const uint Large = 64 << 10;
+        FakePeer? connected = null;
+        using ManualResetEventSlim sent = new();
+        using ManualResetEventSlim counted = new();
+        List<int> unread = [];
+        using FakeNbdServer server = new(peer =>
+        {
+            peer.Handshake();
+            connected = peer;
+            FakeRequest[] reads = [.. Enumerable.Range(0, 4).Select(_ => peer.ReceiveRequest())];
+            peer.Send(Reply(reads[0]));
+            peer.Send(Reply(reads[1]) + Reply(reads[2]));
+            sent.Set();
+            Assert.True(counted.Wait(FakeNbdServer.TimeLimit));
+            peer.Send(Reply(reads[3]));
+            Answer(peer, peer.ReceiveRequest(), peer.ReceiveRequest(), peer.ReceiveRequest());
+            peer.ExpectDisconnect();
+        });
+        using (NbdConnectionPool pool = TransmissionTests.Connect(server))
+        {
+            RecordedCompletion[] next = [new(), new(), new()];
+            RecordedCompletion last = new((int)Large);
+            Read(0, () => Assert.True(sent.Wait(FakeNbdServer.TimeLimit)));
+            Read(1, () => unread.Add(connected!.UnreadBytes));
+            Read(2, () =>
+            {
+                unread.Add(connected!.UnreadBytes);
+                counted.Set();
+            });
+            Assert.Equal(Errno.None, pool.Read(3 * Large, Large, NbdCommandFlags.None, last));
+            Assert.Equal(Errno.None, last.Outcome);
+            Assert.All(next, completion => Assert.Equal(Errno.None, completion.Outcome));
+            Assert.Equal(Errno.None, pool.Close(FakeNbdServer.TimeLimit, FakeNbdServer.TimeLimit));
+
+            void Read(int i, Action completed) => Assert.Equal(Errno.None, pool.Read(
+                (ulong)i * Large,
+                Large,
+                NbdCommandFlags.None,
+                new CallingCompletion(() =>
+                {
+                    completed();
+                    Assert.Equal(Errno.None, pool.Cache((ulong)i, 1, next[i]));
+                })));
+        }
+
+        server.Finish();
+
+        // Of four in flight one is gathered, two are sent.
+        Assert.Equal([0, 2 * NbdRequest.SizeBytes], unread);
+
+        static string Reply(FakeRequest request) => TransmissionTests.Data(request, 0, request.Length, true);
+    }
+
+    [Fact]
     public unsafe void A_batch_that_the_socket_does_not_take_is_sent_when_the_server_reads_on()
     {
         const int Writes = 400;

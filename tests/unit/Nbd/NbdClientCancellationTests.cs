@@ -43,6 +43,51 @@ public sealed class NbdClientCancellationTests
     }
 
     [Fact]
+    public async Task Only_a_read_that_nobody_can_cancel_is_received_where_it_belongs()
+    {
+        const int Large = 256 << 10;
+        using ManualResetEventSlim cancelled = new();
+        using ManualResetEventSlim seen = new();
+        using FakeNbdServer server = new(peer =>
+        {
+            peer.Handshake();
+            FakeRequest first = peer.ReceiveRequest();
+            byte[] reply = Convert.FromHexString(TransmissionTests.Data(first, 0, Large, true));
+            peer.Send(reply[..(Large / 2)]);
+            Assert.True(cancelled.Wait(FakeNbdServer.TimeLimit));
+            peer.Send(reply[(Large / 2)..]);
+            FakeRequest second = peer.ReceiveRequest();
+            reply = Convert.FromHexString(TransmissionTests.Data(second, 0, Large, true));
+            peer.Send(reply[..^1]);
+            Assert.True(seen.Wait(FakeNbdServer.TimeLimit));
+            peer.Send(reply[^1..]);
+            peer.ExpectDisconnect();
+        });
+        await using (NbdClient client = await NbdClientTests.ConnectAsync(server))
+        {
+            using CancellationTokenSource cancellation = new();
+            byte[] abandoned = new byte[Large];
+            byte[] kept = new byte[Large];
+            Task first = client.ReadAsync(0, abandoned, cancellation.Token).AsTask();
+            await cancellation.CancelAsync();
+            await Assert.ThrowsAnyAsync<OperationCanceledException>(() => first);
+            cancelled.Set();
+
+            // Its data is there before the reply is.
+            Task second = client.ReadAsync(4096, kept, CancellationToken.None).AsTask();
+            byte[] expected = TransmissionTests.Pattern(4096, Large);
+            Assert.True(SpinWait.SpinUntil(
+                () => kept.AsSpan(0, Large / 2).SequenceEqual(expected.AsSpan(0, Large / 2)), FakeNbdServer.TimeLimit));
+            seen.Set();
+            await second.WaitAsync(FakeNbdServer.TimeLimit, Token);
+            Assert.Equal(expected, kept);
+            Assert.All(abandoned, value => Assert.Equal(0, value));
+        }
+
+        server.Finish();
+    }
+
+    [Fact]
     public async Task The_data_of_a_cancelled_write_is_the_data_at_its_start()
     {
         const int Length = 4 * MiB;
