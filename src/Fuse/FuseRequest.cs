@@ -92,6 +92,15 @@ public sealed unsafe partial class FuseRequest
     /// </summary>
     public bool IsDataBufferShared => _channel.KeepsRequests;
 
+    /// <summary>The shared memory that a WRITE's payload starts a page of; null if it does not.</summary>
+    /// <param name="payload">Of the request.</param>
+    /// <param name="offset">Where it is in the memory.</param>
+    public SharedMemory? MemoryOf(byte* payload, out long offset)
+    {
+        offset = _pool.OffsetOf(this) + _pool.DataOffset;
+        return payload == Data ? _pool.Memory : null;
+    }
+
     /// <summary>Size of <see cref="DataBuffer"/> in bytes: the largest READ fits.</summary>
     public int DataCapacity => _buffer.Length - _pool.DataOffset;
 

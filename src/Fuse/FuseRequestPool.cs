@@ -31,7 +31,6 @@ internal sealed class FuseRequestPool : IDisposable
     private readonly SemaphoreSlim _returned = new(0);
     private readonly int _bound;
     private readonly int _bufferBytes;
-    private readonly SharedMemory? _memory;
     private volatile int _count;
     private volatile int _waiters;
     private volatile bool _closed;
@@ -56,7 +55,7 @@ internal sealed class FuseRequestPool : IDisposable
         _bufferBytes = Math.Max(dataBytes + (2 * DataOffset), ReadBytes);
         int pageMask = DataOffset - 1;
         _bufferBytes = (_bufferBytes + pageMask) & ~pageMask;
-        _memory = isShared ? new SharedMemory("fuse-requests", (long)bound * ObjectsToBound * _bufferBytes) : null;
+        Memory = isShared ? new SharedMemory("fuse-requests", (long)bound * ObjectsToBound * _bufferBytes) : null;
         Replies = replies;
         _bound = bound;
         _requests = new FuseRequest?[bound * ObjectsToBound];
@@ -69,6 +68,9 @@ internal sealed class FuseRequestPool : IDisposable
     internal int ReadBytes { get; }
 
     internal FuseReplySender Replies { get; }
+
+    /// <summary>Where the buffers of all requests lie, if they can be shown at a second address.</summary>
+    internal SharedMemory? Memory { get; }
 
     /// <summary>Bytes that <see cref="Show"/> shows, a multiple of the page size.</summary>
     internal int ShownBytes => _bufferBytes - DataOffset;
@@ -122,10 +124,13 @@ internal sealed class FuseRequestPool : IDisposable
         return request;
     }
 
+    /// <summary>Where the buffer of a request starts in <see cref="Memory"/>.</summary>
+    internal long OffsetOf(FuseRequest request) => (long)request.Index * _bufferBytes;
+
     /// <summary>Shows the data of a request at a second address too, in the place of what is there.</summary>
     /// <exception cref="LinuxException">mmap(2) failed.</exception>
     internal unsafe void Show(FuseRequest request, byte* address) =>
-        _memory!.Map(((long)request.Index * _bufferBytes) + DataOffset, ShownBytes, address);
+        Memory!.Map(OffsetOf(request) + DataOffset, ShownBytes, address);
 
     /// <summary>Gives a request back. Few big buffers stay in memory while idle.</summary>
     internal void Return(FuseRequest request)
@@ -210,7 +215,7 @@ internal sealed class FuseRequestPool : IDisposable
     public void Dispose()
     {
         _returned.Dispose();
-        _memory?.Dispose();
+        Memory?.Dispose();
         for (int i = 0; i < _count; i++)
         {
             _requests[i]!.FreeBuffer();
@@ -266,9 +271,9 @@ internal sealed class FuseRequestPool : IDisposable
                 return null;
             }
 
-            NativeBuffer buffer = _memory is null
+            NativeBuffer buffer = Memory is null
                 ? new NativeBuffer(_bufferBytes)
-                : new NativeBuffer(_memory, (long)_count * _bufferBytes, _bufferBytes);
+                : new NativeBuffer(Memory, (long)_count * _bufferBytes, _bufferBytes);
             FuseRequest request = new(this, _count, buffer);
             _requests[_count] = request;
 

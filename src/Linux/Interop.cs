@@ -89,6 +89,9 @@ internal static unsafe partial class Interop
     [LibraryImport("libc", SetLastError = true)]
     internal static partial nint writev(int fd, iovec* vectors, int count);
 
+    [LibraryImport("libc", SetLastError = true)]
+    internal static partial nint sendfile(int socket, int file, long* offset, nint length);
+
     // A cpu_set_t of so many bytes; thread 0 is the calling one.
     [LibraryImport("libc", SetLastError = true)]
     internal static partial int sched_getaffinity(int thread, nint bytes, byte* processors);

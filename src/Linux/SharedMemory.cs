@@ -49,6 +49,48 @@ public sealed unsafe class SharedMemory : IDisposable
             : throw LinuxException.FromLastError($"mmap of {length} bytes of shared memory");
     }
 
+    /// <summary>
+    /// Sends a part to a stream socket with sendfile(2). Since Linux 6.5 the socket refers to the pages instead of copying
+    /// them: they must stay as they are until the other end has read them.
+    /// </summary>
+    /// <param name="socket">If it has no room, and is not non-blocking, this waits.</param>
+    /// <param name="offset">First byte.</param>
+    /// <param name="length">Bytes.</param>
+    /// <returns>Bytes that the socket took, perhaps fewer; -1 and errno.</returns>
+    public nint SendTo(int socket, long offset, nint length) => Interop.sendfile(socket, _fd.Fd, &offset, length);
+
+    /// <summary>
+    /// Puts fresh pages, all zeroes, in the place of those of a part, wherever it is mapped. Who refers to the old ones
+    /// keeps them as they are.
+    /// </summary>
+    /// <param name="offset">First byte, a multiple of the page size.</param>
+    /// <param name="length">Bytes, rounded up to whole pages.</param>
+    public void Replace(long offset, long length)
+    {
+        long pageMask = Environment.SystemPageSize - 1;
+        bool isOpen = false;
+        try
+        {
+            _fd.DangerousAddRef(ref isOpen);
+            _ = LibC.fallocate(
+                _fd.Fd,
+                LibC.FALLOC_FL_PUNCH_HOLE | LibC.FALLOC_FL_KEEP_SIZE,
+                offset,
+                (length + pageMask) & ~pageMask);
+        }
+        catch (ObjectDisposedException)
+        {
+            // Then no part of it is used again.
+        }
+        finally
+        {
+            if (isOpen)
+            {
+                _fd.DangerousRelease();
+            }
+        }
+    }
+
     /// <summary>What is mapped stays.</summary>
     public void Dispose() => _fd.Dispose();
 }

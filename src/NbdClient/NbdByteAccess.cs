@@ -301,6 +301,9 @@ public sealed unsafe partial class NbdByteAccess
         protected internal override void OnCompleted(Errno outcome, byte* data) =>
             TakeCompletion().OnCompleted(outcome, null);
 
+        protected internal override SharedMemory? MemoryOf(byte* payload, out long offset) =>
+            _completion!.MemoryOf(payload, out offset);
+
         private NbdCompletion TakeCompletion()
         {
             access._ranges.Leave(Hold);

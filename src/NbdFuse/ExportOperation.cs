@@ -119,6 +119,9 @@ internal sealed unsafe class ExportOperation : NbdCompletion
     /// <inheritdoc/>
     protected override bool IsAbandoned => !_request.IsPending;
 
+    /// <inheritdoc/>
+    protected override SharedMemory? MemoryOf(byte* payload, out long offset) => _request.MemoryOf(payload, out offset);
+
     private void EndChange()
     {
         // Whatever the outcome: a command that failed, or whose connection was lost, may have changed the disk.

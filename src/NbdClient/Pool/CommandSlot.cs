@@ -47,6 +47,12 @@ internal sealed unsafe class CommandSlot(int index)
     /// <summary>A WRITE's data, which its owner keeps until the completion; null for all others.</summary>
     internal byte* Payload { get; private set; }
 
+    /// <summary>The memory whose pages the socket may refer to for <see cref="Payload"/>; null if it has to copy.</summary>
+    internal SharedMemory? PayloadMemory { get; private set; }
+
+    /// <summary>Where in it the payload starts.</summary>
+    internal long PayloadMemoryOffset { get; private set; }
+
     /// <summary>
     /// Where a READ's data goes, which is ours until the completion; null for all others, and for a READ whose data
     /// may stay where it is received.
@@ -106,6 +112,18 @@ internal sealed unsafe class CommandSlot(int index)
         Volatile.Write(ref _state, (int)SlotState.Sent);
     }
 
+    /// <summary>Lets the socket refer to the payload, if it lies in shared memory. Before the first byte goes out.</summary>
+    internal void SharePayload()
+    {
+        PayloadMemory = Completion!.MemoryOf(Payload, out long offset);
+        PayloadMemoryOffset = offset;
+    }
+
+    /// <summary>
+    /// The command ended without an answer: its memory is used again soon, but the server may still read what was sent.
+    /// </summary>
+    internal void LeavePayload() => PayloadMemory?.Replace(PayloadMemoryOffset, PayloadBytes);
+
     internal bool TryMove(SlotState from, SlotState to) =>
         Interlocked.CompareExchange(ref _state, (int)to, (int)from) == (int)from;
 
@@ -113,6 +131,7 @@ internal sealed unsafe class CommandSlot(int index)
     internal void Clear()
     {
         Payload = Destination = null;
+        PayloadMemory = null;
         Completion = null;
         Assembly = null;
         NextQueued = null;

@@ -25,4 +25,19 @@ public abstract unsafe class NbdCompletion
     /// (<see cref="NbdByteAccess"/>), which then ends early, with EINTR.
     /// </summary>
     protected internal virtual bool IsAbandoned => false;
+
+    /// <summary>
+    /// The shared memory that the payload of a WRITE starts a page of, if the socket may refer to it instead of copying it.
+    /// After the completion the payload is the caller's again; if the WRITE failed, its pages may have been replaced by
+    /// others, all zeroes, because the server can still get the old ones. Asked once for each command, by the thread that
+    /// submits it.
+    /// </summary>
+    /// <param name="payload">What the WRITE was submitted with.</param>
+    /// <param name="offset">Where in the memory it starts: a multiple of the page size.</param>
+    /// <returns>Null: it has to be copied.</returns>
+    protected internal virtual SharedMemory? MemoryOf(byte* payload, out long offset)
+    {
+        offset = 0;
+        return null;
+    }
 }

@@ -66,7 +66,9 @@ internal sealed unsafe partial class NbdConnection
         parts[0].iov_len = headerLeft;
         parts[1].iov_base = slot.Payload + payloadSent;
         parts[1].iov_len = slot.PayloadBytes - payloadSent;
-        Errno errno = _transport.Send(parts, slot.Payload is null ? 1 : 2, mayWait, out int count);
+        Errno errno = slot.PayloadMemory is SharedMemory memory
+            ? _transport.SendShared(parts, memory, slot.PayloadMemoryOffset + payloadSent, out int count)
+            : _transport.Send(parts, slot.Payload is null ? 1 : 2, mayWait, out count);
         if (errno != Errno.None)
         {
             FailToSend(errno);

@@ -21,6 +21,9 @@ internal sealed unsafe partial class NbdConnection : IDisposable
     /// <summary>Largest READ of one command, in bytes: the receive buffer holds one whole.</summary>
     internal const int MaximumReadBytes = 1024 * 1024;
 
+    // Below, referring to pages costs more than copying them.
+    private const ulong SmallestSharedBytes = 64 << 10;
+
     // The reason that stands for "we asked for it".
     private static readonly NbdException s_closedByUs = new("closed by us", Errno.ECANCELED);
 
@@ -146,6 +149,11 @@ internal sealed unsafe partial class NbdConnection : IDisposable
 
             // Published before the first byte goes out: the reply may be here before sendmsg(2) returns.
             slot.Fill(type, flags, offset, length, memory, completion);
+            if (type == NbdCommandType.Write && length >= SmallestSharedBytes && _transport.SendsShared)
+            {
+                slot.SharePayload();
+            }
+
             _slots.NoteSent(slot);
             SendLocked(slot);
             return Errno.None;
@@ -273,6 +281,7 @@ internal sealed unsafe partial class NbdConnection : IDisposable
         {
             if (slot.State != SlotState.Free)
             {
+                slot.LeavePayload();
                 Finish(slot, Errno.EIO, null);
             }
         }

@@ -39,6 +39,20 @@ internal abstract unsafe class ConnectionTransport : IDisposable
     /// <returns>None, or why the connection is broken.</returns>
     internal abstract Errno Send(iovec* parts, int count, bool mayWait, out int sent);
 
+    /// <summary>Whether <see cref="SendShared"/> may be called.</summary>
+    internal virtual bool SendsShared => false;
+
+    /// <summary>
+    /// Sends a header and a payload in shared memory, whose pages it refers to until the server has read them. Does not wait.
+    /// </summary>
+    /// <param name="parts">The header, which may be reused afterwards, or what is left of it; then the payload.</param>
+    /// <param name="memory">The payload's memory.</param>
+    /// <param name="offset">Where the payload starts in it.</param>
+    /// <param name="sent">As for <see cref="Send"/>.</param>
+    /// <returns>None, or why the connection is broken.</returns>
+    internal virtual Errno SendShared(iovec* parts, SharedMemory memory, long offset, out int sent) =>
+        Send(parts, 2, mayWait: false, out sent);
+
     /// <summary>Waits until <see cref="Send"/> may take more, or the connection is broken.</summary>
     internal abstract void WaitForRoom();
 

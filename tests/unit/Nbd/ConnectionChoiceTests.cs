@@ -43,16 +43,24 @@ public sealed class ConnectionChoiceTests
     }
 
     [Fact]
-    public unsafe void A_rings_thread_leaves_blocks_to_the_other_ring_and_keeps_small_commands()
+    public unsafe void A_rings_thread_leaves_blocks_to_the_other_ring_and_keeps_small_commands_and_writes()
     {
         const int Commands = 6;
         const uint BlockBytes = 64 << 10;
         ConcurrentBag<(int Connection, uint Length)> seen = [];
+        ConcurrentBag<int> written = [];
         using FakeNbdServer server = new([.. Enumerable.Range(0, 2).Select(i => new Action<FakePeer>(peer =>
         {
             peer.Handshake(flags: 0x0101);
             for (FakeRequest request = peer.ReceiveRequest(); request.Type != 2; request = peer.ReceiveRequest())
             {
+                if (request.Type == 1)
+                {
+                    written.Add(i);
+                    peer.Send(Frame.SimpleReply(0, request.Cookie));
+                    continue;
+                }
+
                 seen.Add((i, request.Length));
                 peer.Send(TransmissionTests.Data(request, 0, request.Length, true));
             }
@@ -67,13 +75,17 @@ public sealed class ConnectionChoiceTests
             {
                 RecordedCompletion block = new();
                 RecordedCompletion small = new();
+                RecordedCompletion[] writes = [new(), new()];
                 rings.Loops[0].Post(new RingWork(() =>
                 {
                     _ = pool.ReadAhead(0, memory.Start + 4096, BlockBytes, block);
                     _ = pool.Read(0, 4096, NbdCommandFlags.None, small);
+                    _ = pool.Write(0, memory.Start, BlockBytes, NbdCommandFlags.None, writes[0]);
+                    _ = pool.Write(0, memory.Start, BlockBytes, NbdCommandFlags.None, writes[1]);
                 }));
                 Assert.Equal(Errno.None, block.Outcome);
                 Assert.Equal(Errno.None, small.Outcome);
+                Assert.All(writes, write => Assert.Equal(Errno.None, write.Outcome));
             }
 
             Assert.Equal(Errno.None, pool.Close(FakeNbdServer.TimeLimit, FakeNbdServer.TimeLimit));
@@ -81,6 +93,7 @@ public sealed class ConnectionChoiceTests
 
         server.Finish();
         Assert.Equal(Enumerable.Repeat((0, 4096u), Commands), seen.Where(read => read.Length == 4096));
+        Assert.Equal(Enumerable.Repeat(0, 2 * Commands), written);
         Assert.Equal(Enumerable.Repeat((1, BlockBytes), Commands), seen.Where(read => read.Length == BlockBytes));
     }
 

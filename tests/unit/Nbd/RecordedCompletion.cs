@@ -4,7 +4,7 @@ using Linux;
 namespace UnitTests.Nbd;
 
 /// <summary>Remembers how a command ended, and that it ended once.</summary>
-internal sealed unsafe class RecordedCompletion(int dataBytes = 0) : NbdCompletion
+internal unsafe class RecordedCompletion(int dataBytes = 0) : NbdCompletion
 {
     private readonly TaskCompletionSource<Errno> _outcome = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private int _calls;
