@@ -264,6 +264,8 @@ public sealed unsafe partial class NbdByteAccess
             TakeCompletion().OnCompleted(Errno.None, data);
         }
 
+        protected internal override void OnServerError(NbdServerError said) => _completion!.OnServerError(said);
+
         private NbdCompletion TakeCompletion()
         {
             NbdCompletion completion = _completion!;
@@ -300,6 +302,8 @@ public sealed unsafe partial class NbdByteAccess
 
         protected internal override void OnCompleted(Errno outcome, byte* data) =>
             TakeCompletion().OnCompleted(outcome, null);
+
+        protected internal override void OnServerError(NbdServerError said) => _completion!.OnServerError(said);
 
         private NbdCompletion TakeCompletion()
         {

@@ -139,6 +139,8 @@ public sealed partial class NbdClient : IAsyncDisposable
             // The pool fails what is still in flight.
         }
 
+        NbdServerError? said = null;
+        _pool.ServerError = error => said = error.Command == NbdCommandType.Flush ? error : said;
         Errno flushed = await Task.Factory.StartNew(
             () =>
             {
@@ -152,7 +154,7 @@ public sealed partial class NbdClient : IAsyncDisposable
             TaskScheduler.Default).ConfigureAwait(false);
         if (flushed != Errno.None)
         {
-            throw Failed(NbdCommandType.Flush, 0, 0, flushed);
+            throw Failed(NbdCommandType.Flush, 0, 0, flushed, said);
         }
     }
 
@@ -169,8 +171,19 @@ public sealed partial class NbdClient : IAsyncDisposable
         $"{Describe(type, offset, length)}: no answer within {CommandTimeout.TotalSeconds} s", Errno.ETIMEDOUT);
 
     /// <summary>The exception for a command that the server or the connection failed.</summary>
-    internal NbdException Failed(NbdCommandType type, long offset, long length, Errno errno)
+    /// <param name="type">The command.</param>
+    /// <param name="offset">First byte.</param>
+    /// <param name="length">Bytes.</param>
+    /// <param name="errno">The outcome.</param>
+    /// <param name="said">What the server said about an error, perhaps another one.</param>
+    internal NbdException Failed(NbdCommandType type, long offset, long length, Errno errno, NbdServerError? said)
     {
+        if (said?.Errno == errno)
+        {
+            return new NbdException(
+                $"{Describe(type, offset, length)}: {LinuxException.Describe(errno)}; {said.Said}", errno);
+        }
+
         NbdException? cause = errno == Errno.EIO ? Volatile.Read(ref _lost) : null;
         string reason = cause is null ? LinuxException.Describe(errno) : $"connection lost: {cause.Message}";
         return new NbdException($"{Describe(type, offset, length)}: {reason}", errno, cause);
@@ -189,6 +202,10 @@ public sealed partial class NbdClient : IAsyncDisposable
         _ => type.ToString(),
     };
 
+    /// <summary>A command and its range in messages.</summary>
+    internal static string Describe(NbdCommandType type, ulong offset, ulong length) =>
+        type == NbdCommandType.Flush ? NameOf(type) : $"{NameOf(type)} of {length} bytes at offset {offset}";
+
     /// <summary>Called once for each operation that was taken, when the wire has let go of it.</summary>
     internal void CommandCompleted()
     {
@@ -200,11 +217,8 @@ public sealed partial class NbdClient : IAsyncDisposable
 
     internal void Recycle(CommandOperation operation) => _idle.Enqueue(operation);
 
-    private string Describe(NbdCommandType type, long offset, long length)
-    {
-        string range = type == NbdCommandType.Flush ? "" : $" of {length} bytes at offset {offset}";
-        return $"{NameOf(type)}{range} on {Endpoint.FormatUri(Export.Name, IsEncrypted)}";
-    }
+    private string Describe(NbdCommandType type, long offset, long length) =>
+        $"{Describe(type, (ulong)offset, (ulong)length)} on {Endpoint.FormatUri(Export.Name, IsEncrypted)}";
 
     private CommandOperation TakeOperation()
     {

@@ -21,6 +21,15 @@ public abstract unsafe class NbdCompletion
     protected internal abstract void OnCompleted(Errno outcome, byte* data);
 
     /// <summary>
+    /// Called before <see cref="OnCompleted"/> when the server said more about an error than its number; of a series of
+    /// commands perhaps several times, and on several threads at once. It must not block and must not throw.
+    /// </summary>
+    /// <param name="said">That, about one command.</param>
+    protected internal virtual void OnServerError(NbdServerError said)
+    {
+    }
+
+    /// <summary>
     /// Whether nobody waits for the outcome any more. Asked on any thread between two commands of a series
     /// (<see cref="NbdByteAccess"/>), which then ends early, with EINTR.
     /// </summary>

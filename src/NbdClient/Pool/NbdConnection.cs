@@ -106,6 +106,9 @@ internal sealed unsafe partial class NbdConnection : IDisposable
     /// <summary>Called on the receive thread when a FLUSH failed, before its completion.</summary>
     internal Action? FlushFailed { get; init; }
 
+    /// <summary>Called on the receive thread with what the server said about a command that it failed.</summary>
+    internal Action<NbdServerError>? ServerError { get; init; }
+
     /// <summary>Starts to receive. To be called once, before the first command.</summary>
     internal void Start() => _transport.Start(Receive);
 
