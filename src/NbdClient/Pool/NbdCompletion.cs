@@ -9,8 +9,9 @@ namespace Nbd;
 public abstract unsafe class NbdCompletion
 {
     /// <summary>
-    /// Called exactly once for each accepted command, on the receive thread of its connection, or on a thread of the
-    /// pool when it took a series of commands. It must not block and must not throw.
+    /// Called exactly once for each accepted command, on the receive thread of its connection, on a thread of the pool when
+    /// it took a series of commands, or, that of a WRITE, on the thread that sends it, perhaps before the call that submits
+    /// it has returned. It must not block and must not throw.
     /// </summary>
     /// <param name="outcome">How the command ended. EIO also stands for a lost connection.</param>
     /// <param name="data">

@@ -265,7 +265,7 @@ internal sealed unsafe partial class NbdConnection
     {
         CommandSlot slot = _slots.Find(cookie)
             ?? throw Violation($"answered a command that is not in flight (cookie 0x{cookie:x16})");
-        return slot.State == SlotState.Sent ? slot : throw Violation("answered a command before it was sent");
+        return slot.State is SlotState.Sent or SlotState.Sending ? slot : throw Violation("answered a command before it was sent");
     }
 
     /// <summary>Where a chunk lies inside its READ.</summary>

@@ -151,8 +151,10 @@ internal sealed unsafe partial class NbdConnection : IDisposable
             slot.Fill(type, flags, offset, length, memory, completion);
             _slots.NoteSent(slot);
             SendLocked(slot);
-            return Errno.None;
         }
+
+        CompleteEarly();
+        return Errno.None;
     }
 
     /// <summary>
@@ -205,13 +207,10 @@ internal sealed unsafe partial class NbdConnection : IDisposable
 
     private void Complete(CommandSlot slot, Errno error, byte* data)
     {
-        // A sender that finds a part of the command unsent after this gives up (EnqueueLocked).
-        if (!slot.TryMove(SlotState.Sent, SlotState.Answered))
+        if (TryAnswer(slot, error))
         {
-            throw Violation("answered a command before it was sent");
+            Finish(slot, error, data);
         }
-
-        Finish(slot, error, data);
     }
 
     private void Finish(CommandSlot slot, Errno error, byte* data)
@@ -225,10 +224,7 @@ internal sealed unsafe partial class NbdConnection : IDisposable
 
         if (error == Errno.ESHUTDOWN)
         {
-            // We have to leave (proto.md, "Error values").
-            NbdException reason = new($"{_peer}: the server is shutting down", Errno.ESHUTDOWN);
-            _ = Interlocked.CompareExchange(ref _failure, reason, null);
-            LeaveWhenIdle();
+            LeaveForShutdown();
         }
 
         _slots.Free(slot);
@@ -242,6 +238,14 @@ internal sealed unsafe partial class NbdConnection : IDisposable
         {
             LeaveWhenIdle();
         }
+    }
+
+    /// <summary>We have to leave (proto.md, "Error values").</summary>
+    private void LeaveForShutdown()
+    {
+        NbdException reason = new($"{_peer}: the server is shutting down", Errno.ESHUTDOWN);
+        _ = Interlocked.CompareExchange(ref _failure, reason, null);
+        LeaveWhenIdle();
     }
 
     private void LeaveWhenIdle()
@@ -272,6 +276,7 @@ internal sealed unsafe partial class NbdConnection : IDisposable
         }
 
         StopSender();
+        CompleteEarly();
         foreach (CommandSlot slot in _slots.All)
         {
             if (slot.State != SlotState.Free)
