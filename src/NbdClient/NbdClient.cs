@@ -27,8 +27,10 @@ public sealed partial class NbdClient : IAsyncDisposable
     private NbdException? _lost;
     private readonly TaskCompletionSource _allCompleted = new(TaskCreationOptions.RunContinuationsAsynchronously);
 
-    // Commands that did not complete yet, orphans too, and one for the client until it is disposed.
+    // Commands that did not complete yet, orphans too, transfers of several commands, and one for the client until it is
+    // disposed.
     private int _inFlight = 1;
+    private int _transfers;
     private int _isDisposed;
 
     private NbdClient(NbdConnectionPool pool, NbdClientOptions options)
@@ -115,7 +117,8 @@ public sealed partial class NbdClient : IAsyncDisposable
     }
 
     /// <summary>
-    /// Waits for the commands in flight, sends a FLUSH if anything was written since the last one, and disconnects.
+    /// Waits for the commands in flight, and for all of a READ or WRITE that takes several, at most
+    /// <see cref="NbdClientOptions.CloseTimeout"/>: what is not over then fails with EIO. Sends a FLUSH if anything was written since the last one, and disconnects.
     /// A server that was started for us has ended afterwards. No command may be begun any more.
     /// </summary>
     /// <exception cref="NbdException">
@@ -136,7 +139,11 @@ public sealed partial class NbdClient : IAsyncDisposable
         }
         catch (TimeoutException)
         {
-            // The pool fails what is still in flight.
+            // The pool fails what is still in flight, and what a transfer still begins.
+            NbdException reason = new(
+                $"closed by DisposeAsync, which had waited {_options.CloseTimeout.TotalSeconds} s for answers",
+                Errno.ETIMEDOUT);
+            _ = Interlocked.CompareExchange(ref _lost, reason, null);
         }
 
         NbdServerError? said = null;
@@ -164,7 +171,8 @@ public sealed partial class NbdClient : IAsyncDisposable
     internal TimeSpan CommandTimeout => _options.CommandTimeout;
 
     /// <summary>Commands that did not complete yet, orphans too.</summary>
-    internal int CommandsInFlight => Volatile.Read(ref _inFlight) - (Volatile.Read(ref _isDisposed) == 0 ? 1 : 0);
+    internal int CommandsInFlight =>
+        Volatile.Read(ref _inFlight) - Volatile.Read(ref _transfers) - (Volatile.Read(ref _isDisposed) == 0 ? 1 : 0);
 
     /// <summary>The exception for a command that was not answered in time.</summary>
     internal NbdException TimedOut(NbdCommandType type, long offset, long length) => new(
@@ -223,7 +231,29 @@ public sealed partial class NbdClient : IAsyncDisposable
     private CommandOperation TakeOperation()
     {
         BeginCommand();
-        return _idle.TryDequeue(out CommandOperation? operation) ? operation : new CommandOperation(this);
+        return NextOperation();
+    }
+
+    /// <summary>A command of a transfer, which is begun also when the client is disposed meanwhile.</summary>
+    private CommandOperation TakeOperationOfTransfer()
+    {
+        Interlocked.Increment(ref _inFlight);
+        return NextOperation();
+    }
+
+    private CommandOperation NextOperation() =>
+        _idle.TryDequeue(out CommandOperation? operation) ? operation : new CommandOperation(this);
+
+    private void BeginTransfer()
+    {
+        BeginCommand();
+        Interlocked.Increment(ref _transfers);
+    }
+
+    private void EndTransfer()
+    {
+        Interlocked.Decrement(ref _transfers);
+        CommandCompleted();
     }
 
     /// <summary>Counts a command that is about to be sent; <see cref="CommandCompleted"/> ends it.</summary>
