@@ -35,6 +35,10 @@ internal sealed unsafe class CommandOperation : NbdCompletion, IValueTaskSource,
     private CancellationTokenSource? _timer;
     private CancellationTokenRegistration _timeLimit;
 
+    // What the server said about the error. A series may get another error than it ends with, such as one that it knows
+    // to avoid: so the first about the last error number is kept.
+    private NbdServerError? _said;
+
     private long _started;
     private int _state;
     private int _holders;
@@ -140,6 +144,15 @@ internal sealed unsafe class CommandOperation : NbdCompletion, IValueTaskSource,
         ClientMetrics.End(_type, _started, _length, outcome);
         _client.CommandCompleted();
         Release();
+    }
+
+    /// <inheritdoc/>
+    protected internal override void OnServerError(NbdServerError said)
+    {
+        if (Volatile.Read(ref _said)?.Errno != said.Errno)
+        {
+            Volatile.Write(ref _said, said);
+        }
     }
 
     void IAwaitedCommand.GoOn()
@@ -257,7 +270,7 @@ internal sealed unsafe class CommandOperation : NbdCompletion, IValueTaskSource,
             return;
         }
 
-        _result.SetException(_client.Failed(_type, _offset, _length, outcome));
+        _result.SetException(_client.Failed(_type, _offset, _length, outcome, Volatile.Read(ref _said)));
     }
 
     private void Release()
@@ -272,7 +285,7 @@ internal sealed unsafe class CommandOperation : NbdCompletion, IValueTaskSource,
             ArrayPool<byte>.Shared.Return(_copy);
         }
 
-        (_copy, _destination, _pinned) = (null, default, default);
+        (_copy, _destination, _pinned, _said) = (null, default, default, null);
         (_registration, _timeLimit) = (default, default);
         _result.Reset();
         _client.Recycle(this);

@@ -69,6 +69,11 @@ internal sealed unsafe class ExtentQuery(NbdClient client, int context, long off
         }
     }
 
+    /// <summary>What the server said about the error, if it did.</summary>
+    internal NbdServerError? Said { get; private set; }
+
+    protected internal override void OnServerError(NbdServerError said) => Said = said;
+
     protected internal override void OnCompleted(Errno outcome, byte* data)
     {
         _outcome.SetResult(outcome);

@@ -40,7 +40,7 @@ public sealed partial class NbdByteAccess
         }
 
         using MemoryHandle pinned = destination.Pin();
-        return await ReadPart(offset, Address(pinned), (uint)destination.Length).ConfigureAwait(false);
+        return await ReadPart(offset, Address(pinned), (uint)destination.Length, series: null).ConfigureAwait(false);
     }
 
     /// <param name="series">What was begun.</param>
@@ -84,15 +84,16 @@ public sealed partial class NbdByteAccess
         }
     }
 
-    private unsafe Task<Errno> ReadPart(ulong offset, nint destination, uint length) =>
-        CommandTask.Run(completion => Read(offset, (byte*)destination, length, completion));
+    private unsafe Task<Errno> ReadPart(ulong offset, nint destination, uint length, NbdCompletion? series) =>
+        CommandTask.Run(series, completion => Read(offset, (byte*)destination, length, completion));
 
-    private unsafe Task<Errno> WritePart(ulong offset, nint payload, uint length, NbdCommandFlags flags) =>
-        CommandTask.Run(completion => _pool.Write(offset, (byte*)payload, length, flags, completion));
+    private unsafe Task<Errno> WritePart(
+        ulong offset, nint payload, uint length, NbdCommandFlags flags, NbdCompletion series) =>
+        CommandTask.Run(series, completion => _pool.Write(offset, (byte*)payload, length, flags, completion));
 
     private Task<Errno> ReadPartsAsync(ulong offset, nint destination, uint length, NbdCompletion completion) =>
         InPartsAsync(offset, length, _maximumRead, completion, (at, part) =>
-            ReadPart(at, destination + (nint)(at - offset), part));
+            ReadPart(at, destination + (nint)(at - offset), part, completion));
 
     private void StartReadToOwnMemory(ulong offset, uint length, NbdCompletion completion)
     {
@@ -123,7 +124,7 @@ public sealed partial class NbdByteAccess
         Errno[] errors = await Task.WhenAll(head, blocks, foot).ConfigureAwait(false);
         Errno error = Array.Find(errors, error => error != Errno.None);
         return error == Errno.None && needsFlush && _export.CanFlush
-            ? await CommandTask.Run(_pool.Flush).ConfigureAwait(false)
+            ? await CommandTask.Run(completion, _pool.Flush).ConfigureAwait(false)
             : error;
 
         nint At(ulong position) => payload == 0 ? 0 : payload + (nint)(position - offset);
@@ -147,7 +148,7 @@ public sealed partial class NbdByteAccess
         {
             Task<Errno> series = type == NbdCommandType.Write
                 ? InPartsAsync(offset, length, _maximumWrite, completion, (at, part) =>
-                    WritePart(at, payload + (nint)(at - offset), part, flags))
+                    WritePart(at, payload + (nint)(at - offset), part, flags, completion))
                 : RunAsync(type, offset, length, flags, completion);
             return await series.ConfigureAwait(false);
         }
@@ -180,13 +181,14 @@ public sealed partial class NbdByteAccess
             nint memory = Marshal.UnsafeAddrOfPinnedArrayElement(block, 0);
             Errno error = completion.IsAbandoned
                 ? Errno.EINTR
-                : await ReadPart(start, memory, (uint)BlockBytes).ConfigureAwait(false);
+                : await ReadPart(start, memory, (uint)BlockBytes, completion).ConfigureAwait(false);
             if (error == Errno.None)
             {
                 Put(payload, length, block, offset - start);
                 error = completion.IsAbandoned
                     ? Errno.EINTR
-                    : await WritePart(start, memory, (uint)BlockBytes, flags & NbdCommandFlags.ForceUnitAccess)
+                    : await WritePart(
+                        start, memory, (uint)BlockBytes, flags & NbdCommandFlags.ForceUnitAccess, completion)
                         .ConfigureAwait(false);
             }
 
@@ -223,7 +225,7 @@ public sealed partial class NbdByteAccess
             ulong part = Math.Min(length, step);
             ulong at = offset;
             Errno error = isSupported
-                ? await CommandTask.Run(task => Submit(type, at, part, flags, task)).ConfigureAwait(false)
+                ? await CommandTask.Run(completion, task => Submit(type, at, part, flags, task)).ConfigureAwait(false)
                 : Errno.EOPNOTSUPP;
             switch (error)
             {
@@ -257,7 +259,7 @@ public sealed partial class NbdByteAccess
     private Task<Errno> WriteZeroBytesAsync(
         ulong offset, ulong length, NbdCommandFlags flags, NbdCompletion completion) =>
         InPartsAsync(offset, length, Math.Min((uint)s_zeroes.Length, _maximumWrite), completion, (at, part) =>
-            WritePart(at, Zeroes(), part, flags));
+            WritePart(at, Zeroes(), part, flags, completion));
 
     /// <summary>
     /// Splits a range, at block boundaries. Ends only when every command that was sent has completed, because they use

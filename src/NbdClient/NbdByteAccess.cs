@@ -264,6 +264,8 @@ public sealed unsafe partial class NbdByteAccess
             TakeCompletion().OnCompleted(Errno.None, data);
         }
 
+        protected internal override void OnServerError(NbdServerError said) => _completion!.OnServerError(said);
+
         private NbdCompletion TakeCompletion()
         {
             NbdCompletion completion = _completion!;
@@ -303,6 +305,8 @@ public sealed unsafe partial class NbdByteAccess
 
         protected internal override SharedMemory? MemoryOf(byte* payload, out long offset) =>
             _completion!.MemoryOf(payload, out offset);
+
+        protected internal override void OnServerError(NbdServerError said) => _completion!.OnServerError(said);
 
         private NbdCompletion TakeCompletion()
         {

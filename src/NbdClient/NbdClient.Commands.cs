@@ -198,29 +198,52 @@ public sealed partial class NbdClient
 
     // Methods of their own: a lambda's captured variables are allocated where the method begins.
     private ValueTask ReadInPiecesAsync(long offset, Memory<byte> buffer, CancellationToken cancellationToken) =>
-        TransferAsync(offset, buffer.Length, (start, count) => TakeOperation().ReadAsync(
+        TransferAsync(offset, buffer.Length, (start, count) => TakeOperationOfTransfer().ReadAsync(
             _bytes, offset + start, buffer.Slice(start, count), cancellationToken));
 
     private ValueTask WriteInPiecesAsync(
         long offset, ReadOnlyMemory<byte> data, NbdCommandFlags flags, CancellationToken cancellationToken)
     {
-        bool flush = ReplaceForceUnitAccess(ref flags);
-        ValueTask written = TransferAsync(offset, data.Length, (start, count) => TakeOperation().WriteAsync(
-            _bytes, offset + start, data.Slice(start, count), flags, cancellationToken));
-        return flush ? ThenFlushAsync(written, cancellationToken) : written;
-    }
-
-    private async ValueTask ThenFlushAsync(ValueTask change, CancellationToken cancellationToken)
-    {
-        await change.ConfigureAwait(false);
-        await FlushAsync(cancellationToken).ConfigureAwait(false);
+        bool flush = ReplaceForceUnitAccess(ref flags) && Export.CanFlush;
+        return TransferAsync(
+            offset,
+            data.Length,
+            (start, count) => TakeOperationOfTransfer().WriteAsync(
+                _bytes, offset + start, data.Slice(start, count), flags, cancellationToken),
+            flush ? () => TakeOperationOfTransfer().FlushAsync(_pool, cancellationToken) : null);
     }
 
     /// <summary>
-    /// Moves more than one command can carry. After an error no further piece is begun; the end comes when no piece
+    /// Moves more than one command can carry. The transfer counts as in flight from its beginning to its end, so that a
+    /// client that is disposed meanwhile waits for all of it.
+    /// </summary>
+    /// <param name="offset">First byte.</param>
+    /// <param name="length">Bytes.</param>
+    /// <param name="begin">Begins a piece: so many bytes from a position in the caller's memory on.</param>
+    /// <param name="end">What follows when all of it was moved; null for nothing.</param>
+    private async ValueTask TransferAsync(
+        long offset, int length, Func<int, int, ValueTask> begin, Func<ValueTask>? end = null)
+    {
+        BeginTransfer();
+        try
+        {
+            await MoveAsync(offset, length, begin).ConfigureAwait(false);
+            if (end is not null)
+            {
+                await end().ConfigureAwait(false);
+            }
+        }
+        finally
+        {
+            EndTransfer();
+        }
+    }
+
+    /// <summary>
+    /// The pieces. After an error no further piece is begun; the end comes when no piece
     /// is in flight, since each still uses its part of the caller's memory.
     /// </summary>
-    private async ValueTask TransferAsync(long offset, int length, Func<int, int, ValueTask> begin)
+    private async ValueTask MoveAsync(long offset, int length, Func<int, int, ValueTask> begin)
     {
         Queue<Task> inFlight = new(PiecesInFlight);
         Exception? first = null;

@@ -82,7 +82,7 @@ public sealed partial class NbdClient
 
             if (error != Errno.None)
             {
-                throw Failed(NbdCommandType.BlockStatus, offset, count, error);
+                throw Failed(NbdCommandType.BlockStatus, offset, count, error, query.Said);
             }
 
             query.EndAtBlock(Export.MinimumBlockBytes);

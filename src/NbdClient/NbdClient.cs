@@ -27,8 +27,10 @@ public sealed partial class NbdClient : IAsyncDisposable
     private NbdException? _lost;
     private readonly TaskCompletionSource _allCompleted = new(TaskCreationOptions.RunContinuationsAsynchronously);
 
-    // Commands that did not complete yet, orphans too, and one for the client until it is disposed.
+    // Commands that did not complete yet, orphans too, transfers of several commands, and one for the client until it is
+    // disposed.
     private int _inFlight = 1;
+    private int _transfers;
     private int _isDisposed;
 
     private NbdClient(NbdConnectionPool pool, NbdClientOptions options)
@@ -115,7 +117,8 @@ public sealed partial class NbdClient : IAsyncDisposable
     }
 
     /// <summary>
-    /// Waits for the commands in flight, sends a FLUSH if anything was written since the last one, and disconnects.
+    /// Waits for the commands in flight, and for all of a READ or WRITE that takes several, at most
+    /// <see cref="NbdClientOptions.CloseTimeout"/>: what is not over then fails with EIO. Sends a FLUSH if anything was written since the last one, and disconnects.
     /// A server that was started for us has ended afterwards. No command may be begun any more.
     /// </summary>
     /// <exception cref="NbdException">
@@ -136,9 +139,15 @@ public sealed partial class NbdClient : IAsyncDisposable
         }
         catch (TimeoutException)
         {
-            // The pool fails what is still in flight.
+            // The pool fails what is still in flight, and what a transfer still begins.
+            NbdException reason = new(
+                $"closed by DisposeAsync, which had waited {_options.CloseTimeout.TotalSeconds} s for answers",
+                Errno.ETIMEDOUT);
+            _ = Interlocked.CompareExchange(ref _lost, reason, null);
         }
 
+        NbdServerError? said = null;
+        _pool.ServerError = error => said = error.Command == NbdCommandType.Flush ? error : said;
         Errno flushed = await Task.Factory.StartNew(
             () =>
             {
@@ -152,7 +161,7 @@ public sealed partial class NbdClient : IAsyncDisposable
             TaskScheduler.Default).ConfigureAwait(false);
         if (flushed != Errno.None)
         {
-            throw Failed(NbdCommandType.Flush, 0, 0, flushed);
+            throw Failed(NbdCommandType.Flush, 0, 0, flushed, said);
         }
     }
 
@@ -162,15 +171,27 @@ public sealed partial class NbdClient : IAsyncDisposable
     internal TimeSpan CommandTimeout => _options.CommandTimeout;
 
     /// <summary>Commands that did not complete yet, orphans too.</summary>
-    internal int CommandsInFlight => Volatile.Read(ref _inFlight) - (Volatile.Read(ref _isDisposed) == 0 ? 1 : 0);
+    internal int CommandsInFlight =>
+        Volatile.Read(ref _inFlight) - Volatile.Read(ref _transfers) - (Volatile.Read(ref _isDisposed) == 0 ? 1 : 0);
 
     /// <summary>The exception for a command that was not answered in time.</summary>
     internal NbdException TimedOut(NbdCommandType type, long offset, long length) => new(
         $"{Describe(type, offset, length)}: no answer within {CommandTimeout.TotalSeconds} s", Errno.ETIMEDOUT);
 
     /// <summary>The exception for a command that the server or the connection failed.</summary>
-    internal NbdException Failed(NbdCommandType type, long offset, long length, Errno errno)
+    /// <param name="type">The command.</param>
+    /// <param name="offset">First byte.</param>
+    /// <param name="length">Bytes.</param>
+    /// <param name="errno">The outcome.</param>
+    /// <param name="said">What the server said about an error, perhaps another one.</param>
+    internal NbdException Failed(NbdCommandType type, long offset, long length, Errno errno, NbdServerError? said)
     {
+        if (said?.Errno == errno)
+        {
+            return new NbdException(
+                $"{Describe(type, offset, length)}: {LinuxException.Describe(errno)}; {said.Said}", errno);
+        }
+
         NbdException? cause = errno == Errno.EIO ? Volatile.Read(ref _lost) : null;
         string reason = cause is null ? LinuxException.Describe(errno) : $"connection lost: {cause.Message}";
         return new NbdException($"{Describe(type, offset, length)}: {reason}", errno, cause);
@@ -189,6 +210,10 @@ public sealed partial class NbdClient : IAsyncDisposable
         _ => type.ToString(),
     };
 
+    /// <summary>A command and its range in messages.</summary>
+    internal static string Describe(NbdCommandType type, ulong offset, ulong length) =>
+        type == NbdCommandType.Flush ? NameOf(type) : $"{NameOf(type)} of {length} bytes at offset {offset}";
+
     /// <summary>Called once for each operation that was taken, when the wire has let go of it.</summary>
     internal void CommandCompleted()
     {
@@ -200,16 +225,35 @@ public sealed partial class NbdClient : IAsyncDisposable
 
     internal void Recycle(CommandOperation operation) => _idle.Enqueue(operation);
 
-    private string Describe(NbdCommandType type, long offset, long length)
-    {
-        string range = type == NbdCommandType.Flush ? "" : $" of {length} bytes at offset {offset}";
-        return $"{NameOf(type)}{range} on {Endpoint.FormatUri(Export.Name, IsEncrypted)}";
-    }
+    private string Describe(NbdCommandType type, long offset, long length) =>
+        $"{Describe(type, (ulong)offset, (ulong)length)} on {Endpoint.FormatUri(Export.Name, IsEncrypted)}";
 
     private CommandOperation TakeOperation()
     {
         BeginCommand();
-        return _idle.TryDequeue(out CommandOperation? operation) ? operation : new CommandOperation(this);
+        return NextOperation();
+    }
+
+    /// <summary>A command of a transfer, which is begun also when the client is disposed meanwhile.</summary>
+    private CommandOperation TakeOperationOfTransfer()
+    {
+        Interlocked.Increment(ref _inFlight);
+        return NextOperation();
+    }
+
+    private CommandOperation NextOperation() =>
+        _idle.TryDequeue(out CommandOperation? operation) ? operation : new CommandOperation(this);
+
+    private void BeginTransfer()
+    {
+        BeginCommand();
+        Interlocked.Increment(ref _transfers);
+    }
+
+    private void EndTransfer()
+    {
+        Interlocked.Decrement(ref _transfers);
+        CommandCompleted();
     }
 
     /// <summary>Counts a command that is about to be sent; <see cref="CommandCompleted"/> ends it.</summary>

@@ -123,6 +123,8 @@ internal sealed class Daemon
             file.ForgetAll();
             losses.Tell(reason);
         };
+        pool.ServerError =
+            new ServerErrorReport($"{pool.Endpoint}", _log.Write, _log.Verbose, TimeProvider.System).Tell;
         FileTree tree = _invocation.Partitions
             ? new PartitionedTree(file, options, _log.Write)
             : new SingleFileTree(file, options);

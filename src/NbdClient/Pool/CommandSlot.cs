@@ -9,8 +9,17 @@ internal enum SlotState
     /// <summary>In the free list.</summary>
     Free,
 
-    /// <summary>Whole on the wire, or about to be: a reply may come.</summary>
+    /// <summary>Whole on the wire, or, if it has no payload, about to be: a reply may come.</summary>
     Sent,
+
+    /// <summary>
+    /// Its payload is being sent: a reply may come, because sendmsg(2) may not have returned yet when the server has it all,
+    /// but the command must not complete, because sendmsg(2) may still read the payload.
+    /// </summary>
+    Sending,
+
+    /// <summary>Its reply came while it was being sent: the sender completes it, with <see cref="CommandSlot.Error"/>.</summary>
+    AnsweredEarly,
 
     /// <summary>Only partly sent, or not at all: a reply now is a protocol violation.</summary>
     Queued,
@@ -23,7 +32,7 @@ internal enum SlotState
 /// One command in flight. Its index and generation are the cookie, so that a late or invented cookie is found out.
 /// The sender fills it under the send lock before the first byte goes out; from then on the receive thread owns it
 /// until it is freed, except for <see cref="NextQueued"/> and <see cref="QueuedBytesSent"/>, which the send lock
-/// guards.
+/// guards, and but for a command that was answered early, which is the sender's again.
 /// </summary>
 internal sealed unsafe class CommandSlot(int index)
 {
@@ -79,11 +88,14 @@ internal sealed unsafe class CommandSlot(int index)
     /// <summary>Next in the free list; -1 ends it.</summary>
     internal int NextFree { get; set; } = -1;
 
-    /// <summary>Next in the queue of commands that the socket did not take at once.</summary>
+    /// <summary>Next in the queue of commands that the socket did not take at once, or of those answered early.</summary>
     internal CommandSlot? NextQueued { get; set; }
 
     /// <summary>Bytes of header and payload that the socket took.</summary>
     internal int QueuedBytesSent { get; set; }
+
+    /// <summary>The state from the moment on when bytes may go out.</summary>
+    internal SlotState StateToSend => Payload is null ? SlotState.Sent : SlotState.Sending;
 
     internal ulong Cookie => ((ulong)Generation << 32) | (uint)Index;
 
@@ -109,7 +121,7 @@ internal sealed unsafe class CommandSlot(int index)
         ContextsWanted = type == NbdCommandType.BlockStatus ? ((NbdBlockStatusCompletion)completion).Contexts : 0;
         ContextsSeen = 0;
         QueuedBytesSent = 0;
-        Volatile.Write(ref _state, (int)SlotState.Sent);
+        Volatile.Write(ref _state, (int)StateToSend);
     }
 
     /// <summary>Lets the socket refer to the payload, if it lies in shared memory. Before the first byte goes out.</summary>

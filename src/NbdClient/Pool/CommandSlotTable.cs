@@ -1,8 +1,8 @@
 namespace Nbd;
 
 /// <summary>
-/// The slots of one connection. <see cref="Take"/> runs under the connection's send lock; <see cref="Find"/> and
-/// <see cref="Free"/> on its receive thread. The two meet only in <see cref="_freed"/>, a list that the receiver
+/// The slots of one connection. <see cref="Take"/> and <see cref="TakeBack"/> run under the connection's send lock; <see cref="Find"/> and
+/// <see cref="Free"/> on its receive thread. These two meet only in <see cref="_freed"/>, a list that the receiver
 /// pushes to and the sender takes whole: so neither waits for the other and no slot can be seen twice.
 /// </summary>
 internal sealed class CommandSlotTable
@@ -77,6 +77,20 @@ internal sealed class CommandSlotTable
         {
             Volatile.Write(ref _changesSent, _changesSent + 1);
         }
+    }
+
+    /// <summary>Clears a slot whose command the sender completes. Under the send lock.</summary>
+    internal void TakeBack(CommandSlot slot)
+    {
+        if (slot.IsChange)
+        {
+            Volatile.Write(ref _changesSent, _changesSent - 1);
+        }
+
+        slot.Clear();
+        Volatile.Write(ref _taken, _taken - 1);
+        slot.NextFree = _free;
+        _free = slot.Index;
     }
 
     /// <summary>Clears a slot and gives it back.</summary>

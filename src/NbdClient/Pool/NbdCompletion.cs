@@ -9,8 +9,9 @@ namespace Nbd;
 public abstract unsafe class NbdCompletion
 {
     /// <summary>
-    /// Called exactly once for each accepted command, on the receive thread of its connection, or on a thread of the
-    /// pool when it took a series of commands. It must not block and must not throw.
+    /// Called exactly once for each accepted command, on the receive thread of its connection, on a thread of the pool when
+    /// it took a series of commands, or, that of a WRITE, on the thread that sends it, perhaps before the call that submits
+    /// it has returned. It must not block and must not throw.
     /// </summary>
     /// <param name="outcome">How the command ended. EIO also stands for a lost connection.</param>
     /// <param name="data">
@@ -19,6 +20,15 @@ public abstract unsafe class NbdCompletion
     /// (a header put there makes one contiguous reply). If the READ has a destination: that. Null otherwise.
     /// </param>
     protected internal abstract void OnCompleted(Errno outcome, byte* data);
+
+    /// <summary>
+    /// Called before <see cref="OnCompleted"/> when the server said more about an error than its number; of a series of
+    /// commands perhaps several times, and on several threads at once. It must not block and must not throw.
+    /// </summary>
+    /// <param name="said">That, about one command.</param>
+    protected internal virtual void OnServerError(NbdServerError said)
+    {
+    }
 
     /// <summary>
     /// Whether nobody waits for the outcome any more. Asked on any thread between two commands of a series

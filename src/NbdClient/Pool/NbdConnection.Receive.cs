@@ -13,12 +13,6 @@ internal sealed unsafe partial class NbdConnection
 {
     private const int LargestHeaderBytes = NbdChunkHeader.ExtendedSizeBytes + sizeof(ulong);
 
-    // proto.md: strings are at most 4096 bytes. An error of a type that we do not know may hold more than a text.
-    private const int MaximumErrorChunkBytes = 8192;
-
-    // A reply may report an error for each of its parts, but not for ever.
-    private const int MaximumErrorChunks = 4096;
-
     // Assemblies kept for the next fragmented READ.
     private const int MaximumIdleAssemblies = 16;
 
@@ -247,33 +241,6 @@ internal sealed unsafe partial class NbdConnection
         Complete(slot, Errno.None, slot.Destination);
     }
 
-    private void ReceiveErrorChunk(CommandSlot slot, NbdChunkHeader chunk)
-    {
-        int fixedBytes = sizeof(uint) + sizeof(ushort);
-        int offsetBytes = chunk.Type == NbdChunkType.ErrorOffset ? sizeof(ulong) : 0;
-        if (chunk.Length < (ulong)(fixedBytes + offsetBytes) || chunk.Length > MaximumErrorChunkBytes
-            || ++slot.ErrorChunks > MaximumErrorChunks)
-        {
-            throw Violation($"sent error chunk {slot.ErrorChunks} of a reply, of {chunk.Length} bytes");
-        }
-
-        int size = _headerBytes + (int)chunk.Length;
-        Need(size);
-        ReadOnlySpan<byte> payload = Peek(size)[_headerBytes..];
-        uint error = BinaryPrimitives.ReadUInt32BigEndian(payload);
-        int textBytes = BinaryPrimitives.ReadUInt16BigEndian(payload[sizeof(uint)..]);
-        if (error == 0 || textBytes > payload.Length - fixedBytes - offsetBytes)
-        {
-            throw Violation($"sent an error chunk with error {error} and a text of {textBytes} bytes");
-        }
-
-        _received!.Consume(size);
-        if (slot.Error == Errno.None)
-        {
-            slot.Error = NbdError.ToErrno(error);
-        }
-    }
-
     /// <summary>The reply ended with a chunk that was not all of it.</summary>
     private void CompleteChunked(CommandSlot slot)
     {
@@ -300,7 +267,7 @@ internal sealed unsafe partial class NbdConnection
     {
         CommandSlot slot = _slots.Find(cookie)
             ?? throw Violation($"answered a command that is not in flight (cookie 0x{cookie:x16})");
-        return slot.State == SlotState.Sent ? slot : throw Violation("answered a command before it was sent");
+        return slot.State is SlotState.Sent or SlotState.Sending ? slot : throw Violation("answered a command before it was sent");
     }
 
     /// <summary>Where a chunk lies inside its READ.</summary>

@@ -25,7 +25,7 @@ internal sealed unsafe partial class NbdConnection
         {
             EnqueueLocked(slot);
         }
-        else if (TrySend(slot, mayWait: true) == SendOutcome.Part)
+        else if (SendOrKeepLocked(slot, mayWait: true) == SendOutcome.Part)
         {
             EnqueueLocked(slot);
         }
@@ -105,7 +105,7 @@ internal sealed unsafe partial class NbdConnection
 
     private void EnqueueLocked(CommandSlot slot)
     {
-        if (!slot.TryMove(SlotState.Sent, SlotState.Queued))
+        if (!slot.TryMove(slot.StateToSend, SlotState.Queued))
         {
             Fail(Violation("answered a command before it was sent"));
             return;
@@ -142,7 +142,7 @@ internal sealed unsafe partial class NbdConnection
         while (true)
         {
             _queueFilled.WaitOne();
-            while (true)
+            for (bool isPart = true; isPart;)
             {
                 lock (_sendGate)
                 {
@@ -151,13 +151,14 @@ internal sealed unsafe partial class NbdConnection
                         return;
                     }
 
-                    if (TrySendQueueLocked() != SendOutcome.Part)
-                    {
-                        break;
-                    }
+                    isPart = TrySendQueueLocked() == SendOutcome.Part;
                 }
 
-                _transport.WaitForRoom();
+                CompleteEarly();
+                if (isPart)
+                {
+                    _transport.WaitForRoom();
+                }
             }
         }
     }
@@ -173,19 +174,19 @@ internal sealed unsafe partial class NbdConnection
         {
             // Before the last byte goes out: the reply may be here before sendmsg(2) returns.
             CommandSlot? next = slot.NextQueued;
-            if (!slot.TryMove(SlotState.Queued, SlotState.Sent))
+            if (!slot.TryMove(SlotState.Queued, slot.StateToSend))
             {
                 return SendOutcome.Broken;
             }
 
-            switch (TrySend(slot, mayWait: false))
+            switch (SendOrKeepLocked(slot, mayWait: false))
             {
                 case SendOutcome.Whole:
                     _queueHead = next;
                     _queueTail = next is null ? null : _queueTail;
                     break;
                 case SendOutcome.Part:
-                    if (slot.TryMove(SlotState.Sent, SlotState.Queued))
+                    if (slot.TryMove(slot.StateToSend, SlotState.Queued))
                     {
                         return SendOutcome.Part;
                     }

@@ -109,6 +109,9 @@ internal sealed unsafe partial class NbdConnection : IDisposable
     /// <summary>Called on the receive thread when a FLUSH failed, before its completion.</summary>
     internal Action? FlushFailed { get; init; }
 
+    /// <summary>Called on the receive thread with what the server said about a command that it failed.</summary>
+    internal Action<NbdServerError>? ServerError { get; init; }
+
     /// <summary>Starts to receive. To be called once, before the first command.</summary>
     internal void Start() => _transport.Start(Receive);
 
@@ -156,8 +159,10 @@ internal sealed unsafe partial class NbdConnection : IDisposable
 
             _slots.NoteSent(slot);
             SendLocked(slot);
-            return Errno.None;
         }
+
+        CompleteEarly();
+        return Errno.None;
     }
 
     /// <summary>
@@ -210,13 +215,10 @@ internal sealed unsafe partial class NbdConnection : IDisposable
 
     private void Complete(CommandSlot slot, Errno error, byte* data)
     {
-        // A sender that finds a part of the command unsent after this gives up (EnqueueLocked).
-        if (!slot.TryMove(SlotState.Sent, SlotState.Answered))
+        if (TryAnswer(slot, error))
         {
-            throw Violation("answered a command before it was sent");
+            Finish(slot, error, data);
         }
-
-        Finish(slot, error, data);
     }
 
     private void Finish(CommandSlot slot, Errno error, byte* data)
@@ -230,10 +232,7 @@ internal sealed unsafe partial class NbdConnection : IDisposable
 
         if (error == Errno.ESHUTDOWN)
         {
-            // We have to leave (proto.md, "Error values").
-            NbdException reason = new($"{_peer}: the server is shutting down", Errno.ESHUTDOWN);
-            _ = Interlocked.CompareExchange(ref _failure, reason, null);
-            LeaveWhenIdle();
+            LeaveForShutdown();
         }
 
         _slots.Free(slot);
@@ -247,6 +246,14 @@ internal sealed unsafe partial class NbdConnection : IDisposable
         {
             LeaveWhenIdle();
         }
+    }
+
+    /// <summary>We have to leave (proto.md, "Error values").</summary>
+    private void LeaveForShutdown()
+    {
+        NbdException reason = new($"{_peer}: the server is shutting down", Errno.ESHUTDOWN);
+        _ = Interlocked.CompareExchange(ref _failure, reason, null);
+        LeaveWhenIdle();
     }
 
     private void LeaveWhenIdle()
@@ -277,6 +284,7 @@ internal sealed unsafe partial class NbdConnection : IDisposable
         }
 
         StopSender();
+        CompleteEarly();
         foreach (CommandSlot slot in _slots.All)
         {
             if (slot.State != SlotState.Free)

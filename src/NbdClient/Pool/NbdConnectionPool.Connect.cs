@@ -102,6 +102,7 @@ public sealed unsafe partial class NbdConnectionPool
         _connections[index] = new NbdConnection(transport, negotiated, Endpoint.Describe(), OnEnded)
         {
             Index = index,
+            ServerError = error => ServerError?.Invoke(error),
             FlushFailed = () => Volatile.Write(ref _flushed, NotFlushed),
         };
         _connections[index].Start();

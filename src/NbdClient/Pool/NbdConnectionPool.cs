@@ -111,6 +111,13 @@ public sealed unsafe partial class NbdConnectionPool : IDisposable
     public Action<NbdException>? ConnectionLost { get; set; }
 
     /// <summary>
+    /// Called with what the server said about a command that it failed, after the completion's
+    /// <see cref="NbdCompletion.OnServerError"/>, on the receive thread, which it must not block: a server may do so for each
+    /// command. Set it before the first command.
+    /// </summary>
+    public Action<NbdServerError>? ServerError { get; set; }
+
+    /// <summary>
     /// Sends a FLUSH: all commands whose completion was called before are on stable storage when it succeeds, also
     /// those of other connections (proto.md, "Ordering of messages and writes").
     /// </summary>

@@ -84,6 +84,7 @@ internal sealed class ExportConnector(
                 file.ForgetAll();
                 losses.Tell(reason);
             };
+            pool.ServerError = new ServerErrorReport(server.UriOf(exportName), warn, tell, TimeProvider.System).Tell;
             return pools.TryAdd(pool) ? new ConnectedExport(file, pool) : throw new NbdException("the mount is ending", Errno.ENODEV);
         }
         catch (Exception exception) when (exception is NbdException or LinuxException)

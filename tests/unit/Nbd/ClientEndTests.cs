@@ -1,4 +1,5 @@
 using global::Nbd;
+using global::Nbd.Protocol;
 using Linux;
 
 namespace UnitTests.Nbd;
@@ -59,6 +60,69 @@ public sealed class ClientEndTests
 
         await write;
         await disposed;
+        server.Finish();
+    }
+
+    [Theory]
+    [InlineData(0x0c6d)]
+    [InlineData(0x0c65)]
+    public async Task Disposing_waits_for_all_pieces_and_the_flush_that_stands_in_for_FUA(int flags)
+    {
+        const int Length = 7 * MiB;
+        bool hasForceUnitAccess = (flags & 8) != 0;
+        using ManualResetEventSlim disposing = new();
+        byte[] received = new byte[Length];
+        using FakeNbdServer server = new(peer =>
+        {
+            peer.Handshake(Length, flags);
+            FakeRequest request = peer.ReceiveRequest();
+            Assert.True(disposing.Wait(FakeNbdServer.TimeLimit));
+            for (; request.Type == 1; request = peer.ReceiveRequest())
+            {
+                Assert.Equal(hasForceUnitAccess ? 1 : 0, request.Flags);
+                request.Payload.CopyTo(received, (int)request.Offset);
+                peer.Send(Frame.SimpleReply(0, request.Cookie));
+            }
+
+            // With FUA that is the client's own, without it the writer's.
+            Assert.Equal(3, request.Type);
+            peer.Send(Frame.SimpleReply(0, request.Cookie));
+            peer.ExpectDisconnect();
+        });
+        NbdClient client = await NbdClientTests.ConnectAsync(server);
+        byte[] data = TransmissionTests.Pattern(0, Length);
+        Task write = client.WriteAsync(0, data, NbdCommandFlags.ForceUnitAccess, Token).AsTask();
+        Task disposed = client.DisposeAsync().AsTask();
+        await Assert.ThrowsAsync<ObjectDisposedException>(
+            async () => await client.WriteAsync(0, data, cancellationToken: Token));
+        disposing.Set();
+
+        await write;
+        await disposed;
+        server.Finish();
+        Assert.Equal(data, received);
+        Assert.Equal(0, client.CommandsInFlight);
+    }
+
+    [Fact]
+    public async Task What_disposing_does_not_wait_for_any_longer_fails_and_says_why()
+    {
+        using FakeNbdServer server = new(peer =>
+        {
+            peer.Handshake(8 * MiB);
+            peer.Send(Frame.SimpleReply(0, peer.ReceiveRequest().Cookie));
+            peer.Drain();
+        });
+        NbdClient client = await NbdClientTests.ConnectAsync(
+            server, new NbdClientOptions { CloseTimeout = TimeSpan.FromMilliseconds(50) });
+        Task write = client.WriteAsync(0, new byte[7 * MiB], cancellationToken: Token).AsTask();
+        // What the server did not answer cannot be flushed.
+        _ = await Record.ExceptionAsync(async () => await client.DisposeAsync());
+
+        NbdException exception = await Assert.ThrowsAsync<NbdException>(() => write);
+        Assert.Equal(Errno.EIO, exception.Errno);
+        Assert.StartsWith("WRITE of ", exception.Message);
+        Assert.EndsWith("connection lost: closed by DisposeAsync, which had waited 0.05 s for answers", exception.Message);
         server.Finish();
     }
 

@@ -290,6 +290,46 @@ public sealed class ConnectionPoolTests
     }
 
     [Fact]
+    public void Close_says_goodbye_after_a_last_reply_that_is_late()
+    {
+        int others = 0;
+        using ManualResetEventSlim refused = new();
+        using FakeNbdServer server = new(peer =>
+        {
+            peer.Handshake();
+            FakeRequest read = peer.ReceiveRequest();
+            Assert.True(refused.Wait(FakeNbdServer.TimeLimit));
+            for (int i = 0; i < others; i++)
+            {
+                peer.Send(Frame.SimpleReply(0, peer.ReceiveRequest().Cookie));
+            }
+
+            // No DISC yet.
+            Assert.Equal(0, peer.UnreadBytes);
+            peer.Send(TransmissionTests.Data(read, 0, read.Length, true));
+            peer.ExpectDisconnect();
+        });
+        using NbdConnectionPool pool = TransmissionTests.Connect(server);
+        RecordedCompletion read = TransmissionTests.Read(pool, 0, 512);
+        Errno closed = Errno.EINPROGRESS;
+        Thread closing = new(() => closed = pool.Close(FakeNbdServer.TimeLimit, FakeNbdServer.TimeLimit));
+        closing.Start();
+        // Once it leaves, it takes no command.
+        while (pool.Cache(0, 1, new RecordedCompletion()) == Errno.None)
+        {
+            others++;
+            Thread.Yield();
+        }
+
+        refused.Set();
+
+        TransmissionTests.AssertPattern(read, 0, 512);
+        Assert.True(closing.Join(FakeNbdServer.TimeLimit));
+        Assert.Equal(Errno.None, closed);
+        server.Finish();
+    }
+
+    [Fact]
     public void Close_never_says_goodbye_before_the_last_reply()
     {
         using FakeNbdServer server = new(peer =>
