@@ -37,15 +37,12 @@ internal sealed partial class NbdHandshake
         if (reply.IsError)
         {
             // Whatever the reason, one can do without; if the reason concerns GO as well, GO will say so.
-            _channel.Skip(reply.Length);
-        }
-        else
-        {
-            RequireAck(reply);
+            _ = ReceiveError(reply);
+            return false;
         }
 
-        _mayHaggle = true;
-        return !reply.IsError;
+        RequireAck(reply);
+        return true;
     }
 
     /// <summary>
@@ -77,7 +74,7 @@ internal sealed partial class NbdHandshake
             if (reply.Type != NbdOptionReplyType.Info)
             {
                 RequireAck(reply);
-                _mayHaggle = option == NbdOption.Info;
+                _isAnswered = option == NbdOption.Info;
                 return WithDetails(
                     export ?? throw Violation($"it acknowledged {SpecificationName(option)} without NBD_INFO_EXPORT"),
                     blockSizes,
@@ -111,9 +108,8 @@ internal sealed partial class NbdHandshake
     /// <returns>What another attempt brought; null if GO is not known, so that only EXPORT_NAME remains.</returns>
     private NbdExport? AfterRefusal(NbdOption option, NbdOptionReply reply)
     {
-        string text = ReceiveErrorText(reply);
-        _mayHaggle = true;
-        switch (reply.Type)
+        OptionError error = ReceiveError(reply);
+        switch (error.Type)
         {
             case NbdOptionReplyType.ErrorUnsupported when option == NbdOption.Go && _extendedHeaders:
                 throw Violation("it agreed to extended headers, but does not know NBD_OPT_GO");
@@ -125,9 +121,9 @@ internal sealed partial class NbdHandshake
                 SelectMetaContexts();
                 return InfoOrGo(option);
             case NbdOptionReplyType.ErrorUnknown when option == NbdOption.Go:
-                throw Refusal(reply.Type, text, ExportInWords(), $"; {ListExportsInWords()}");
+                throw Refusal(error, ExportInWords(), $"; {ListExportsInWords()}");
             default:
-                throw Refusal(reply.Type, text, ExportInWords());
+                throw Refusal(error, ExportInWords());
         }
     }
 
@@ -182,7 +178,7 @@ internal sealed partial class NbdHandshake
 
     private void SendOption(NbdOption option, ReadOnlySpan<byte> request)
     {
-        _mayHaggle = false;
+        _isAnswered = false;
         _channel.Phase = $"waiting for the answer to {SpecificationName(option)}";
         _channel.Send(request);
     }
@@ -221,29 +217,30 @@ internal sealed partial class NbdHandshake
         {
             throw Violation($"its NBD_REP_ACK to {SpecificationName(reply.Option)} has {reply.Length} bytes of data");
         }
+
+        _isAnswered = true;
     }
 
-    private string ReceiveErrorText(NbdOptionReply reply)
+    private OptionError ReceiveError(NbdOptionReply reply)
     {
         Span<byte> text = _replyData.AsSpan(0, (int)Math.Min(reply.Length, NbdLimits.MaximumStringBytes));
         _channel.Receive(text);
         _channel.Skip(reply.Length - (uint)text.Length);
-        return PrintableText.From(text);
+        _isAnswered = true;
+        return new OptionError(reply.Type, PrintableText.From(text));
     }
 
-    /// <param name="type">The error.</param>
-    /// <param name="serverText">What the server says about it, made printable.</param>
+    /// <param name="error">What the server answered.</param>
     /// <param name="subject">What it refused.</param>
     /// <param name="advice">The end of the message.</param>
-    private NbdException Refusal(NbdOptionReplyType type, string serverText, string subject, string advice = "")
+    private NbdException Refusal(OptionError error, string subject, string advice = "")
     {
-        string saying = serverText.Length == 0 ? "" : $" (the server says: {serverText})";
-        if (type == NbdOptionReplyType.ErrorTlsRequired)
+        if (error.Type == NbdOptionReplyType.ErrorTlsRequired)
         {
-            return TlsRequired(subject, saying);
+            return TlsRequired(subject, error.Saying);
         }
 
-        (string what, Errno errno) = type switch
+        (string what, Errno errno) = error.Type switch
         {
             NbdOptionReplyType.ErrorUnknown => ($"no export named {QuotedName()}", Errno.ENOENT),
             NbdOptionReplyType.ErrorPolicy => ($"the server's policy forbids {subject}", Errno.EACCES),
@@ -259,9 +256,9 @@ internal sealed partial class NbdHandshake
             NbdOptionReplyType.ErrorExtendedHeadersRequired =>
                 ("the server requires extended headers, to which it did not agree", Errno.EOPNOTSUPP),
             NbdOptionReplyType.ErrorUnsupported => ($"the server has no way to tell about {subject}", Errno.EOPNOTSUPP),
-            _ => ($"the server refused {subject} with the unknown error 0x{(uint)type:x8}", Errno.EIO),
+            _ => ($"the server refused {subject} with the unknown error 0x{(uint)error.Type:x8}", Errno.EIO),
         };
-        return new NbdException($"{_peer}: {what}{saying}{advice}", errno);
+        return new NbdException($"{_peer}: {what}{error.Saying}{advice}", errno);
     }
 
     private string QuotedName() => _exportName.Length == 0

@@ -17,16 +17,14 @@ internal sealed partial class NbdHandshake
         NbdOptionReply reply = ReceiveReply(NbdOption.StartTls);
         if (reply.IsError)
         {
-            string text = ReceiveErrorText(reply);
-            _mayHaggle = true;
+            OptionError error = ReceiveError(reply);
             if (RequiresTls)
             {
-                string saying = text.Length == 0 ? "" : $" (the server says: {text})";
-                throw NoTls(reply.Type switch
+                throw NoTls(error.Type switch
                 {
-                    NbdOptionReplyType.ErrorPolicy => $"the server's policy forbids it{saying}",
-                    NbdOptionReplyType.ErrorUnsupported => $"the server has none{saying}",
-                    _ => $"the server refused it with error 0x{(uint)reply.Type:x8}{saying}",
+                    NbdOptionReplyType.ErrorPolicy => $"the server's policy forbids it{error.Saying}",
+                    NbdOptionReplyType.ErrorUnsupported => $"the server has none{error.Saying}",
+                    _ => $"the server refused it with error 0x{(uint)error.Type:x8}{error.Saying}",
                 });
             }
 
@@ -34,8 +32,9 @@ internal sealed partial class NbdHandshake
         }
 
         RequireAck(reply);
+        _isAnswered = false;
         _channel.StartTls(credentials);
-        _mayHaggle = true;
+        _isAnswered = true;
     }
 
     private NbdException NoTls(string reason) => new(

@@ -17,8 +17,9 @@ internal sealed partial class NbdHandshake
     private readonly byte[] _buffer = new byte[NbdOptionRequest.MaximumBytes];
     private string _exportName;
     private byte[] _exportNameUtf8;
-    // Whether an option may be sent now: fixed newstyle, and the last option was answered to its end.
-    private bool _mayHaggle;
+    private bool _isFixedNewstyle;
+    // Whether the last option was answered to its end.
+    private bool _isAnswered = true;
     // All that an oldstyle server has to say; null for all others.
     private NbdExportInfo? _oldstyle;
     // Whether zeroes follow the answer to EXPORT_NAME.
@@ -106,6 +107,9 @@ internal sealed partial class NbdHandshake
         }
     }
 
+    /// <summary>Whether an option may be sent now.</summary>
+    private bool MayHaggle => _isFixedNewstyle && _isAnswered;
+
     private static byte[] EncodeExportName(string exportName)
     {
         byte[] utf8 = Encoding.UTF8.GetBytes(exportName);
@@ -177,8 +181,8 @@ internal sealed partial class NbdHandshake
         _channel.Phase = "sending the client flags";
         _channel.Send(wire);
         _sendsZeroes = !flags.HasFlag(NbdHandshakeFlags.NoZeroes);
-        _mayHaggle = flags.HasFlag(NbdHandshakeFlags.FixedNewstyle);
-        if (_mayHaggle && _tls is not null)
+        _isFixedNewstyle = flags.HasFlag(NbdHandshakeFlags.FixedNewstyle);
+        if (_isFixedNewstyle && _tls is not null)
         {
             StartTls(_tls);
         }
@@ -198,7 +202,7 @@ internal sealed partial class NbdHandshake
         }
 
         NbdExport? export = null;
-        if (_mayHaggle)
+        if (_isFixedNewstyle)
         {
             NegotiateReplies();
             SelectMetaContexts();
@@ -225,7 +229,7 @@ internal sealed partial class NbdHandshake
     private NbdExport EnterByExportName()
     {
         _channel.Phase = "waiting for the answer to NBD_OPT_EXPORT_NAME";
-        _mayHaggle = false;
+        _isAnswered = false;
         _channel.Send(_buffer.AsSpan(0, NbdOptionRequest.EncodeExportName(_buffer, _exportNameUtf8)));
         Span<byte> wire = stackalloc byte[NbdGreeting.ExportNameReplyBytes];
         try
@@ -310,7 +314,7 @@ internal sealed partial class NbdHandshake
     /// <summary>ABORT where that is possible (its answer is not waited for), then the end of the connection.</summary>
     private void Leave()
     {
-        if (_mayHaggle)
+        if (MayHaggle)
         {
             _channel.SendWithoutWaiting(_buffer.AsSpan(0, NbdOptionRequest.Encode(_buffer, NbdOption.Abort)));
         }
