@@ -134,7 +134,7 @@ public sealed partial class NbdClient
         ArgumentNullException.ThrowIfNull(exportName);
         ArgumentNullException.ThrowIfNull(queries);
         return AskAsync(
-            endpoint, exportName, options, handshake => handshake.ListMetaContexts(queries), cancellationToken);
+            endpoint, exportName, options, handshake => handshake.QueryMetaContexts(queries), cancellationToken);
     }
 
     private static Task<T> AskAsync<T>(

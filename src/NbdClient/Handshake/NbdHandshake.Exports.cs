@@ -55,7 +55,7 @@ internal sealed partial class NbdHandshake
     {
         try
         {
-            (_exportName, _exportNameUtf8) = (listed.Name, EncodeExportName(listed.Name));
+            NameExport(listed.Name);
             return listed with { Export = Describe() };
         }
         catch (NbdException e) when (MayHaggle)

@@ -7,9 +7,18 @@ namespace Nbd;
 // The options about meta contexts.
 internal sealed partial class NbdHandshake
 {
+    private static readonly SortedList<string, uint> s_noContexts = [];
+
+    // The meta contexts that the server selected, with their ids, and the export that it selected them for.
+    private readonly SortedList<string, uint> _contexts = new(StringComparer.Ordinal);
+    private string _contextsOf = "";
+
+    /// <summary>The meta contexts that GO enters with: those of another export count for nothing.</summary>
+    private SortedList<string, uint> Contexts => _contextsOf == _exportName ? _contexts : s_noContexts;
+
     /// <summary>The meta contexts of the export that match a query, in the server's order, each once.</summary>
     /// <param name="queries">None: all.</param>
-    internal IReadOnlyList<string> ListMetaContexts(IReadOnlyList<string> queries)
+    internal IReadOnlyList<string> QueryMetaContexts(IReadOnlyList<string> queries)
     {
         RequireOptions("tell about meta contexts");
         NegotiateReplies();
@@ -20,11 +29,24 @@ internal sealed partial class NbdHandshake
                 Errno.EOPNOTSUPP);
         }
 
+        return AskForMetaContexts(queries);
+    }
+
+    /// <exception cref="NbdException">The server refused: unlike when connecting, the answer is all that is wanted.</exception>
+    private IReadOnlyList<string> AskForMetaContexts(IReadOnlyList<string> queries)
+    {
         List<(uint Id, string Name)> contexts =
             ExchangeMetaContexts(NbdOption.ListMetaContext, EncodeQueries(queries), out OptionError? error);
-        return error is { } refusal
-            ? throw Refusal(refusal, $"the meta contexts of {ExportInWords()}")
-            : [.. contexts.Select(context => context.Name).Distinct()];
+        RequireNone(error);
+        return [.. contexts.Select(context => context.Name).Distinct()];
+    }
+
+    private void RequireNone(OptionError? error)
+    {
+        if (error is { } refusal)
+        {
+            throw Refusal(refusal, $"the meta contexts of {ExportInWords()}");
+        }
     }
 
     /// <summary>
@@ -34,13 +56,21 @@ internal sealed partial class NbdHandshake
     private void SelectMetaContexts()
     {
         _contexts.Clear();
-        if (!_structuredReplies || _options.MetaContexts.Count == 0)
+        if (_structuredReplies && _options.MetaContexts.Count > 0)
         {
-            return;
+            // Whatever the reason for a refusal, one can do without.
+            _ = SetMetaContexts(EncodeQueries(_options.MetaContexts));
         }
+    }
 
-        foreach ((uint id, string name) in
-            ExchangeMetaContexts(NbdOption.SetMetaContext, EncodeQueries(_options.MetaContexts), out _))
+    /// <summary>Replaces the meta contexts: also when it fails (proto.md, "NBD_OPT_SET_META_CONTEXT").</summary>
+    private OptionError? SetMetaContexts(IReadOnlyList<byte[]> queries)
+    {
+        _contexts.Clear();
+        _contextsOf = _exportName;
+        List<(uint Id, string Name)> selected =
+            ExchangeMetaContexts(NbdOption.SetMetaContext, queries, out OptionError? error);
+        foreach ((uint id, string name) in selected)
         {
             if (_contexts.ContainsValue(id) || !_contexts.TryAdd(name, id)
                 || _contexts.Count > NbdClientOptions.MaximumMetaContexts)
@@ -50,6 +80,8 @@ internal sealed partial class NbdHandshake
                     + $"{NbdClientOptions.MaximumMetaContexts} of them");
             }
         }
+
+        return error;
     }
 
     /// <summary>All meta contexts that the export has; none if the server does not tell.</summary>

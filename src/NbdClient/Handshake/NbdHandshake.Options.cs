@@ -14,9 +14,6 @@ internal sealed partial class NbdHandshake
     // Room for the texts of the server. The longest reply is NBD_REP_SERVER: a length and two strings.
     private readonly byte[] _replyData = new byte[sizeof(uint) + (2 * NbdLimits.MaximumStringBytes)];
 
-    // The meta contexts that the server selected, with their ids.
-    private readonly SortedList<string, uint> _contexts = new(StringComparer.Ordinal);
-
     // Whether replies come in chunks; they do with extended headers, too.
     private bool _structuredReplies;
     private bool _extendedHeaders;
@@ -46,11 +43,42 @@ internal sealed partial class NbdHandshake
     }
 
     /// <summary>
-    /// INFO tells about an export. GO does the same and then enters the transmission phase.
+    /// INFO tells about an export. GO does the same and then enters the transmission phase. A server that insists on
+    /// extended headers is asked again with them.
     /// </summary>
-    /// <returns>Null if the server does not know GO.</returns>
+    /// <returns>Null if the server does not know GO, so that only EXPORT_NAME remains.</returns>
     private NbdExport? InfoOrGo(NbdOption option)
     {
+        NbdExport? export = ExchangeInfo(option, out OptionError error);
+        if (error.Type == NbdOptionReplyType.ErrorExtendedHeadersRequired && !_extendedHeaders && AgreeToExtendedHeaders())
+        {
+            SelectMetaContexts();
+            export = ExchangeInfo(option, out error);
+        }
+
+        if (export is not null || LacksGo(option, error))
+        {
+            return export;
+        }
+
+        throw error.Type == NbdOptionReplyType.ErrorUnknown && option == NbdOption.Go
+            ? Refusal(error, ExportInWords(), $"; {ListExportsInWords()}")
+            : Refusal(error, ExportInWords());
+    }
+
+    /// <summary>Whether only EXPORT_NAME remains, which nobody may use after extended headers.</summary>
+    private bool LacksGo(NbdOption option, OptionError error)
+    {
+        bool lacks = option == NbdOption.Go && error.Type == NbdOptionReplyType.ErrorUnsupported;
+        return lacks && _extendedHeaders
+            ? throw Violation("it agreed to extended headers, but does not know NBD_OPT_GO")
+            : lacks;
+    }
+
+    /// <returns>Null, and the error, if the server refuses.</returns>
+    private NbdExport? ExchangeInfo(NbdOption option, out OptionError error)
+    {
+        error = default;
         bool wantsTexts = option == NbdOption.Info || _options.FullInfo;
         SendOption(option, _buffer.AsSpan(0, NbdOptionRequest.EncodeGo(
             _buffer,
@@ -68,7 +96,8 @@ internal sealed partial class NbdHandshake
             NbdOptionReply reply = ReceiveReply(option);
             if (reply.IsError)
             {
-                return AfterRefusal(option, reply);
+                error = ReceiveError(reply);
+                return null;
             }
 
             if (reply.Type != NbdOptionReplyType.Info)
@@ -103,28 +132,6 @@ internal sealed partial class NbdHandshake
         }
 
         throw Violation($"it answered {SpecificationName(option)} with more than {MaximumReplies} replies");
-    }
-
-    /// <returns>What another attempt brought; null if GO is not known, so that only EXPORT_NAME remains.</returns>
-    private NbdExport? AfterRefusal(NbdOption option, NbdOptionReply reply)
-    {
-        OptionError error = ReceiveError(reply);
-        switch (error.Type)
-        {
-            case NbdOptionReplyType.ErrorUnsupported when option == NbdOption.Go && _extendedHeaders:
-                throw Violation("it agreed to extended headers, but does not know NBD_OPT_GO");
-            case NbdOptionReplyType.ErrorUnsupported when option == NbdOption.Go:
-                return null;
-            case NbdOptionReplyType.ErrorExtendedHeadersRequired
-                when !_extendedHeaders && Agree(NbdOption.ExtendedHeaders):
-                _extendedHeaders = _structuredReplies = true;
-                SelectMetaContexts();
-                return InfoOrGo(option);
-            case NbdOptionReplyType.ErrorUnknown when option == NbdOption.Go:
-                throw Refusal(error, ExportInWords(), $"; {ListExportsInWords()}");
-            default:
-                throw Refusal(error, ExportInWords());
-        }
     }
 
     private static NbdExport WithDetails(NbdExport export, NbdBlockSizeInfo? blockSizes, string? description)
@@ -227,6 +234,7 @@ internal sealed partial class NbdHandshake
         _channel.Receive(text);
         _channel.Skip(reply.Length - (uint)text.Length);
         _isAnswered = true;
+        IsShuttingDown |= reply.Type == NbdOptionReplyType.ErrorShutdown;
         return new OptionError(reply.Type, PrintableText.From(text));
     }
 
@@ -254,7 +262,7 @@ internal sealed partial class NbdHandshake
             NbdOptionReplyType.ErrorBlockSizeRequired =>
                 ("the server requires clients that ask for block sizes, and says that we did not", Errno.EPROTO),
             NbdOptionReplyType.ErrorExtendedHeadersRequired =>
-                ("the server requires extended headers, to which it did not agree", Errno.EOPNOTSUPP),
+                ("the server requires extended headers, which were not agreed on", Errno.EOPNOTSUPP),
             NbdOptionReplyType.ErrorUnsupported => ($"the server has no way to tell about {subject}", Errno.EOPNOTSUPP),
             _ => ($"the server refused {subject} with the unknown error 0x{(uint)error.Type:x8}", Errno.EIO),
         };

@@ -8,11 +8,23 @@ internal sealed partial class NbdHandshake
 {
     private readonly TlsCredentials? _tls;
 
+    /// <summary>Whether all that is sent and received is encrypted.</summary>
+    internal bool IsEncrypted { get; private set; }
+
     private bool RequiresTls => _tls is { Policy: NbdTlsPolicy.Require };
 
-    /// <summary>Asks for TLS and starts it. Without the server's consent this is the end, or the rest is not encrypted.</summary>
-    private void StartTls(TlsCredentials credentials)
+    /// <summary>
+    /// Asks for TLS, where it is wanted and there can be any, and starts it. Without the server's consent this is the end, or
+    /// the rest is not encrypted. What was agreed on before is forgotten (proto.md, "NBD_OPT_STARTTLS").
+    /// </summary>
+    /// <returns>Whether the connection is encrypted.</returns>
+    internal bool StartTls()
     {
+        if (_tls is null || !_isFixedNewstyle || IsEncrypted)
+        {
+            return IsEncrypted;
+        }
+
         SendOption(NbdOption.StartTls, _buffer.AsSpan(0, NbdOptionRequest.Encode(_buffer, NbdOption.StartTls)));
         NbdOptionReply reply = ReceiveReply(NbdOption.StartTls);
         if (reply.IsError)
@@ -28,13 +40,16 @@ internal sealed partial class NbdHandshake
                 });
             }
 
-            return;
+            return false;
         }
 
         RequireAck(reply);
         _isAnswered = false;
-        _channel.StartTls(credentials);
-        _isAnswered = true;
+        _channel.StartTls(_tls);
+        (_isAnswered, IsEncrypted) = (true, true);
+        _extendedHeaders = _structuredReplies = false;
+        _contexts.Clear();
+        return true;
     }
 
     private NbdException NoTls(string reason) => new(
@@ -42,7 +57,7 @@ internal sealed partial class NbdHandshake
         + "the server, or connect without it (nbd in place of nbds in the URI)",
         Errno.EOPNOTSUPP);
 
-    private NbdException TlsRequired(string subject, string saying) => _channel.IsEncrypted
+    private NbdException TlsRequired(string subject, string saying) => IsEncrypted
         ? Violation($"it says that {subject} requires TLS, which is in use{saying}")
         : new NbdException(
             $"{_peer}: the server requires TLS for {subject}{saying}; connect with TLS (nbds in place of nbd "
