@@ -81,6 +81,62 @@ public sealed partial class NbdClient
         return AskAsync(endpoint, exportName, options, handshake => handshake.DescribeExport(), cancellationToken);
     }
 
+    /// <summary>
+    /// Lists meta contexts of the export that a URI names (NBD_OPT_LIST_META_CONTEXT), without opening it.
+    /// </summary>
+    /// <param name="uri">As for <see cref="ConnectAsync(string, NbdClientOptions?, CancellationToken)"/>.</param>
+    /// <param name="queries">
+    /// Which: names such as "base:allocation", or what the server takes for several, such as "base:", "qemu:" or
+    /// "qemu:dirty-bitmap:"; at most <see cref="NbdClientOptions.MaximumMetaContexts"/> of at most 4096 bytes of UTF-8, each
+    /// with a namespace and a colon. None: all.
+    /// </param>
+    /// <param name="options">How to connect; null for the defaults.</param>
+    /// <param name="cancellationToken">Gives up at once.</param>
+    /// <returns>
+    /// The answer of the server to all queries together: names in its order, each once. A query that matches nothing, or
+    /// whose namespace it does not know, adds none.
+    /// </returns>
+    /// <exception cref="ArgumentOutOfRangeException">As for connecting.</exception>
+    /// <exception cref="NbdException">
+    /// As for connecting. EINVAL also: a query is impossible, or the server calls it so; EOPNOTSUPP also: the server has no
+    /// meta contexts; ENAMETOOLONG: there are too many queries for it.
+    /// </exception>
+    /// <exception cref="OperationCanceledException">The token was cancelled.</exception>
+    public static async Task<IReadOnlyList<string>> ListMetaContextsAsync(
+        string uri,
+        IReadOnlyList<string> queries,
+        NbdClientOptions? options = null,
+        CancellationToken cancellationToken = default)
+    {
+        NbdUri parsed = NbdUri.Parse(uri);
+        return await ListMetaContextsAsync(
+            parsed.Endpoint,
+            parsed.ExportName,
+            queries,
+            parsed.Over(options ?? new NbdClientOptions()),
+            cancellationToken).ConfigureAwait(false);
+    }
+
+    /// <summary>Lists meta contexts of an export of an endpoint, which is started first if it is a command.</summary>
+    /// <inheritdoc cref="ListMetaContextsAsync(string, IReadOnlyList{string}, NbdClientOptions?, CancellationToken)"/>
+    /// <param name="endpoint">The server.</param>
+    /// <param name="exportName">Name of the export; "" is the server's default export.</param>
+    /// <param name="queries">As for the overload with a URI.</param>
+    /// <param name="options">How to connect; null for the defaults.</param>
+    /// <param name="cancellationToken">Gives up at once.</param>
+    public static Task<IReadOnlyList<string>> ListMetaContextsAsync(
+        NbdEndpoint endpoint,
+        string exportName,
+        IReadOnlyList<string> queries,
+        NbdClientOptions? options = null,
+        CancellationToken cancellationToken = default)
+    {
+        ArgumentNullException.ThrowIfNull(exportName);
+        ArgumentNullException.ThrowIfNull(queries);
+        return AskAsync(
+            endpoint, exportName, options, handshake => handshake.QueryMetaContexts(queries), cancellationToken);
+    }
+
     private static Task<T> AskAsync<T>(
         NbdEndpoint endpoint,
         string exportName,

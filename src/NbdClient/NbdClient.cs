@@ -33,7 +33,9 @@ public sealed partial class NbdClient : IAsyncDisposable
     private int _transfers;
     private int _isDisposed;
 
-    private NbdClient(NbdConnectionPool pool, NbdClientOptions options)
+    /// <param name="pool">Taken over.</param>
+    /// <param name="options">For the time limits.</param>
+    internal NbdClient(NbdConnectionPool pool, NbdClientOptions options)
     {
         _pool = pool;
         _bytes = new NbdByteAccess(pool);

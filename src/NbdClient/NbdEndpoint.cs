@@ -109,6 +109,12 @@ public abstract record NbdEndpoint
     /// <param name="Arguments">The program and its arguments; never given to a shell.</param>
     public sealed record SocketActivation(IReadOnlyList<string> Arguments) : NbdEndpoint
     {
+        /// <summary>
+        /// What the server knows the socket by (LISTEN_FDNAMES), if it looks at that: 1 to 255 printable ASCII characters
+        /// without a colon. Default: "unknown", as of a socket that nobody named (sd_listen_fds(3)).
+        /// </summary>
+        public string SocketName { get; init; } = "unknown";
+
         /// <inheritdoc/>
         public override string Describe() => PrintableText.From($"[ {string.Join(' ', Arguments)} ]");
     }

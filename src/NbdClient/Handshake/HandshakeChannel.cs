@@ -5,17 +5,17 @@ namespace Nbd;
 
 /// <summary>
 /// The bytes of one handshake: exact reads and writes on a socket, each within the deadline, and a cap on what a
-/// server can make us read in all. Never reads past what was asked for: the transmission phase, or TLS, follows at
+/// server can make us read in one step. Never reads past what was asked for: the transmission phase, or TLS, follows at
 /// once. Does not own the socket. Not thread-safe.
 /// </summary>
 internal sealed unsafe class HandshakeChannel : IDisposable
 {
-    /// <summary>Most bytes that a whole handshake may bring; endless replies end here.</summary>
+    /// <summary>Most bytes that a step may bring, or a handshake that has no steps; endless replies end here.</summary>
     public const long MaximumReceivedBytes = 64 * 1024 * 1024;
 
     private readonly SafeFd _socket;
     private readonly string _peer;
-    private readonly SocketWait _wait;
+    private SocketWait _wait;
     private long _receivedBytes;
     private TlsCredentials? _credentials;
     private TlsSession? _tls;
@@ -31,12 +31,17 @@ internal sealed unsafe class HandshakeChannel : IDisposable
     /// <summary>What the conversation waits for, for messages: "waiting for the greeting".</summary>
     public string Phase { get; set; } = "";
 
+    /// <summary>Sets new limits, of time and of bytes, for what follows.</summary>
+    public void BeginStep(Deadline deadline, CancellationToken cancellationToken)
+    {
+        _wait.Dispose();
+        _wait = new SocketWait(deadline, cancellationToken);
+        _receivedBytes = 0;
+    }
+
     /// <summary>Gives up earlier than planned.</summary>
     public void Shorten(TimeSpan time) =>
         _wait.Deadline = Deadline.Earliest(_wait.Deadline, Deadline.After(time));
-
-    /// <summary>Whether all that is sent and received is encrypted.</summary>
-    public bool IsEncrypted => _tls is not null;
 
     /// <summary>Does the TLS handshake. From then on everything goes through TLS.</summary>
     /// <exception cref="NbdException">As for <see cref="Receive"/>; EACCES for a server that is not trusted.</exception>

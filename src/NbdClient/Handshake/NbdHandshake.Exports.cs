@@ -55,10 +55,10 @@ internal sealed partial class NbdHandshake
     {
         try
         {
-            (_exportName, _exportNameUtf8) = (listed.Name, EncodeExportName(listed.Name));
+            NameExport(listed.Name);
             return listed with { Export = Describe() };
         }
-        catch (NbdException e) when (_mayHaggle)
+        catch (NbdException e) when (MayHaggle)
         {
             return listed with { Refusal = e };
         }
@@ -73,7 +73,7 @@ internal sealed partial class NbdHandshake
 
     private void RequireOptions(string what)
     {
-        if (!_mayHaggle)
+        if (!_isFixedNewstyle)
         {
             throw new NbdException(
                 $"{_peer}: the server does not speak the fixed newstyle protocol, so it cannot {what}",
@@ -95,7 +95,7 @@ internal sealed partial class NbdHandshake
         }
         catch (NbdException)
         {
-            return _mayHaggle ? "the server does not list its exports" : "the server did not list its exports";
+            return MayHaggle ? "the server does not list its exports" : "the server did not list its exports";
         }
     }
 
@@ -113,15 +113,12 @@ internal sealed partial class NbdHandshake
             NbdOptionReply reply = ReceiveReply(NbdOption.List);
             if (reply.IsError)
             {
-                string text = ReceiveErrorText(reply);
-                _mayHaggle = true;
-                throw Refusal(reply.Type, text, "the list of its exports");
+                throw Refusal(ReceiveError(reply), "the list of its exports");
             }
 
             if (reply.Type != NbdOptionReplyType.Server)
             {
                 RequireAck(reply);
-                _mayHaggle = true;
                 return exports;
             }
 

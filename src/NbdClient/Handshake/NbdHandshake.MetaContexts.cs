@@ -7,6 +7,48 @@ namespace Nbd;
 // The options about meta contexts.
 internal sealed partial class NbdHandshake
 {
+    private static readonly SortedList<string, uint> s_noContexts = [];
+
+    // The meta contexts that the server selected, with their ids, and the export that it selected them for.
+    private readonly SortedList<string, uint> _contexts = new(StringComparer.Ordinal);
+    private string _contextsOf = "";
+
+    /// <summary>The meta contexts that GO enters with: those of another export count for nothing.</summary>
+    private SortedList<string, uint> Contexts => _contextsOf == _exportName ? _contexts : s_noContexts;
+
+    /// <summary>The meta contexts of the export that match a query, in the server's order, each once.</summary>
+    /// <param name="queries">None: all.</param>
+    internal IReadOnlyList<string> QueryMetaContexts(IReadOnlyList<string> queries)
+    {
+        RequireOptions("tell about meta contexts");
+        NegotiateReplies();
+        if (!_structuredReplies)
+        {
+            throw new NbdException(
+                $"{_peer}: the server does not agree to structured replies, without which there are no meta contexts",
+                Errno.EOPNOTSUPP);
+        }
+
+        return AskForMetaContexts(queries);
+    }
+
+    /// <exception cref="NbdException">The server refused: unlike when connecting, the answer is all that is wanted.</exception>
+    private IReadOnlyList<string> AskForMetaContexts(IReadOnlyList<string> queries)
+    {
+        List<(uint Id, string Name)> contexts =
+            ExchangeMetaContexts(NbdOption.ListMetaContext, EncodeQueries(queries), out OptionError? error);
+        RequireNone(error);
+        return [.. contexts.Select(context => context.Name).Distinct()];
+    }
+
+    private void RequireNone(OptionError? error)
+    {
+        if (error is { } refusal)
+        {
+            throw Refusal(refusal, $"the meta contexts of {ExportInWords()}");
+        }
+    }
+
     /// <summary>
     /// Chooses the meta contexts of the connection. They are tied to the export's name, and gone after STARTTLS: this
     /// comes between STARTTLS and GO, for the name that GO has. What the server does not have is not chosen.
@@ -14,12 +56,21 @@ internal sealed partial class NbdHandshake
     private void SelectMetaContexts()
     {
         _contexts.Clear();
-        if (!_structuredReplies || _options.MetaContexts.Count == 0)
+        if (_structuredReplies && _options.MetaContexts.Count > 0)
         {
-            return;
+            // Whatever the reason for a refusal, one can do without.
+            _ = SetMetaContexts(EncodeQueries(_options.MetaContexts));
         }
+    }
 
-        ExchangeMetaContexts(NbdOption.SetMetaContext, EncodeQueries(_options.MetaContexts), (id, name) =>
+    /// <summary>Replaces the meta contexts: also when it fails (proto.md, "NBD_OPT_SET_META_CONTEXT").</summary>
+    private OptionError? SetMetaContexts(IReadOnlyList<byte[]> queries)
+    {
+        _contexts.Clear();
+        _contextsOf = _exportName;
+        List<(uint Id, string Name)> selected =
+            ExchangeMetaContexts(NbdOption.SetMetaContext, queries, out OptionError? error);
+        foreach ((uint id, string name) in selected)
         {
             if (_contexts.ContainsValue(id) || !_contexts.TryAdd(name, id)
                 || _contexts.Count > NbdClientOptions.MaximumMetaContexts)
@@ -28,40 +79,38 @@ internal sealed partial class NbdHandshake
                     $"it selected the meta context '{PrintableText.From(name)}' with id {id} twice, or more than "
                     + $"{NbdClientOptions.MaximumMetaContexts} of them");
             }
-        });
+        }
+
+        return error;
     }
 
     /// <summary>All meta contexts that the export has; none if the server does not tell.</summary>
-    private MetaContextNames ListMetaContexts()
-    {
-        SortedSet<string> names = new(StringComparer.Ordinal);
-        ExchangeMetaContexts(NbdOption.ListMetaContext, [], (_, name) => names.Add(name));
-        return new MetaContextNames(names);
-    }
+    private MetaContextNames ListMetaContexts() => new(
+        ExchangeMetaContexts(NbdOption.ListMetaContext, [], out _)
+            .Select(context => context.Name).Distinct().Order(StringComparer.Ordinal));
 
-    private void ExchangeMetaContexts(NbdOption option, IReadOnlyList<byte[]> queries, Action<uint, string> take)
+    /// <returns>None with an error: what was told before it does not count.</returns>
+    private List<(uint Id, string Name)> ExchangeMetaContexts(
+        NbdOption option, IReadOnlyList<byte[]> queries, out OptionError? error)
     {
         byte[] request = new byte[NbdOptionRequest.MetaContextBytes(_exportNameUtf8, queries)];
         NbdOptionRequest.EncodeMetaContext(request, option, _exportNameUtf8, queries);
         SendOption(option, request);
+        error = null;
         List<(uint Id, string Name)> contexts = [];
         for (int replies = 0; replies < MaximumReplies; replies++)
         {
             NbdOptionReply reply = ReceiveReply(option);
             if (reply.IsError)
             {
-                // What was told before does not count.
-                _channel.Skip(reply.Length);
-                _mayHaggle = true;
-                return;
+                error = ReceiveError(reply);
+                return [];
             }
 
             if (reply.Type != NbdOptionReplyType.MetaContext)
             {
                 RequireAck(reply);
-                _mayHaggle = true;
-                contexts.ForEach(context => take(context.Id, context.Name));
-                return;
+                return contexts;
             }
 
             if (reply.Length > _replyData.Length)
@@ -91,7 +140,8 @@ internal sealed partial class NbdHandshake
         if (wrong is not null)
         {
             throw new NbdException(
-                $"'{PrintableText.From(wrong)}' is not the name of a meta context, such as base:allocation",
+                $"'{PrintableText.From(wrong)}' is not the name of a meta context, such as base:allocation, nor a query, such as "
+                + "base: alone",
                 Errno.EINVAL);
         }
 

@@ -14,9 +14,6 @@ internal sealed partial class NbdHandshake
     // Room for the texts of the server. The longest reply is NBD_REP_SERVER: a length and two strings.
     private readonly byte[] _replyData = new byte[sizeof(uint) + (2 * NbdLimits.MaximumStringBytes)];
 
-    // The meta contexts that the server selected, with their ids.
-    private readonly SortedList<string, uint> _contexts = new(StringComparer.Ordinal);
-
     // Whether replies come in chunks; they do with extended headers, too.
     private bool _structuredReplies;
     private bool _extendedHeaders;
@@ -37,23 +34,51 @@ internal sealed partial class NbdHandshake
         if (reply.IsError)
         {
             // Whatever the reason, one can do without; if the reason concerns GO as well, GO will say so.
-            _channel.Skip(reply.Length);
-        }
-        else
-        {
-            RequireAck(reply);
+            _ = ReceiveError(reply);
+            return false;
         }
 
-        _mayHaggle = true;
-        return !reply.IsError;
+        RequireAck(reply);
+        return true;
     }
 
     /// <summary>
-    /// INFO tells about an export. GO does the same and then enters the transmission phase.
+    /// INFO tells about an export. GO does the same and then enters the transmission phase. A server that insists on
+    /// extended headers is asked again with them.
     /// </summary>
-    /// <returns>Null if the server does not know GO.</returns>
+    /// <returns>Null if the server does not know GO, so that only EXPORT_NAME remains.</returns>
     private NbdExport? InfoOrGo(NbdOption option)
     {
+        NbdExport? export = ExchangeInfo(option, out OptionError error);
+        if (error.Type == NbdOptionReplyType.ErrorExtendedHeadersRequired && !_extendedHeaders && AgreeToExtendedHeaders())
+        {
+            SelectMetaContexts();
+            export = ExchangeInfo(option, out error);
+        }
+
+        if (export is not null || LacksGo(option, error))
+        {
+            return export;
+        }
+
+        throw error.Type == NbdOptionReplyType.ErrorUnknown && option == NbdOption.Go
+            ? Refusal(error, ExportInWords(), $"; {ListExportsInWords()}")
+            : Refusal(error, ExportInWords());
+    }
+
+    /// <summary>Whether only EXPORT_NAME remains, which nobody may use after extended headers.</summary>
+    private bool LacksGo(NbdOption option, OptionError error)
+    {
+        bool lacks = option == NbdOption.Go && error.Type == NbdOptionReplyType.ErrorUnsupported;
+        return lacks && _extendedHeaders
+            ? throw Violation("it agreed to extended headers, but does not know NBD_OPT_GO")
+            : lacks;
+    }
+
+    /// <returns>Null, and the error, if the server refuses.</returns>
+    private NbdExport? ExchangeInfo(NbdOption option, out OptionError error)
+    {
+        error = default;
         bool wantsTexts = option == NbdOption.Info || _options.FullInfo;
         SendOption(option, _buffer.AsSpan(0, NbdOptionRequest.EncodeGo(
             _buffer,
@@ -71,13 +96,14 @@ internal sealed partial class NbdHandshake
             NbdOptionReply reply = ReceiveReply(option);
             if (reply.IsError)
             {
-                return AfterRefusal(option, reply);
+                error = ReceiveError(reply);
+                return null;
             }
 
             if (reply.Type != NbdOptionReplyType.Info)
             {
                 RequireAck(reply);
-                _mayHaggle = option == NbdOption.Info;
+                _isAnswered = option == NbdOption.Info;
                 return WithDetails(
                     export ?? throw Violation($"it acknowledged {SpecificationName(option)} without NBD_INFO_EXPORT"),
                     blockSizes,
@@ -106,29 +132,6 @@ internal sealed partial class NbdHandshake
         }
 
         throw Violation($"it answered {SpecificationName(option)} with more than {MaximumReplies} replies");
-    }
-
-    /// <returns>What another attempt brought; null if GO is not known, so that only EXPORT_NAME remains.</returns>
-    private NbdExport? AfterRefusal(NbdOption option, NbdOptionReply reply)
-    {
-        string text = ReceiveErrorText(reply);
-        _mayHaggle = true;
-        switch (reply.Type)
-        {
-            case NbdOptionReplyType.ErrorUnsupported when option == NbdOption.Go && _extendedHeaders:
-                throw Violation("it agreed to extended headers, but does not know NBD_OPT_GO");
-            case NbdOptionReplyType.ErrorUnsupported when option == NbdOption.Go:
-                return null;
-            case NbdOptionReplyType.ErrorExtendedHeadersRequired
-                when !_extendedHeaders && Agree(NbdOption.ExtendedHeaders):
-                _extendedHeaders = _structuredReplies = true;
-                SelectMetaContexts();
-                return InfoOrGo(option);
-            case NbdOptionReplyType.ErrorUnknown when option == NbdOption.Go:
-                throw Refusal(reply.Type, text, ExportInWords(), $"; {ListExportsInWords()}");
-            default:
-                throw Refusal(reply.Type, text, ExportInWords());
-        }
     }
 
     private static NbdExport WithDetails(NbdExport export, NbdBlockSizeInfo? blockSizes, string? description)
@@ -182,7 +185,7 @@ internal sealed partial class NbdHandshake
 
     private void SendOption(NbdOption option, ReadOnlySpan<byte> request)
     {
-        _mayHaggle = false;
+        _isAnswered = false;
         _channel.Phase = $"waiting for the answer to {SpecificationName(option)}";
         _channel.Send(request);
     }
@@ -221,29 +224,31 @@ internal sealed partial class NbdHandshake
         {
             throw Violation($"its NBD_REP_ACK to {SpecificationName(reply.Option)} has {reply.Length} bytes of data");
         }
+
+        _isAnswered = true;
     }
 
-    private string ReceiveErrorText(NbdOptionReply reply)
+    private OptionError ReceiveError(NbdOptionReply reply)
     {
         Span<byte> text = _replyData.AsSpan(0, (int)Math.Min(reply.Length, NbdLimits.MaximumStringBytes));
         _channel.Receive(text);
         _channel.Skip(reply.Length - (uint)text.Length);
-        return PrintableText.From(text);
+        _isAnswered = true;
+        IsShuttingDown |= reply.Type == NbdOptionReplyType.ErrorShutdown;
+        return new OptionError(reply.Type, PrintableText.From(text));
     }
 
-    /// <param name="type">The error.</param>
-    /// <param name="serverText">What the server says about it, made printable.</param>
+    /// <param name="error">What the server answered.</param>
     /// <param name="subject">What it refused.</param>
     /// <param name="advice">The end of the message.</param>
-    private NbdException Refusal(NbdOptionReplyType type, string serverText, string subject, string advice = "")
+    private NbdException Refusal(OptionError error, string subject, string advice = "")
     {
-        string saying = serverText.Length == 0 ? "" : $" (the server says: {serverText})";
-        if (type == NbdOptionReplyType.ErrorTlsRequired)
+        if (error.Type == NbdOptionReplyType.ErrorTlsRequired)
         {
-            return TlsRequired(subject, saying);
+            return TlsRequired(subject, error.Saying);
         }
 
-        (string what, Errno errno) = type switch
+        (string what, Errno errno) = error.Type switch
         {
             NbdOptionReplyType.ErrorUnknown => ($"no export named {QuotedName()}", Errno.ENOENT),
             NbdOptionReplyType.ErrorPolicy => ($"the server's policy forbids {subject}", Errno.EACCES),
@@ -257,11 +262,11 @@ internal sealed partial class NbdHandshake
             NbdOptionReplyType.ErrorBlockSizeRequired =>
                 ("the server requires clients that ask for block sizes, and says that we did not", Errno.EPROTO),
             NbdOptionReplyType.ErrorExtendedHeadersRequired =>
-                ("the server requires extended headers, to which it did not agree", Errno.EOPNOTSUPP),
+                ("the server requires extended headers, which were not agreed on", Errno.EOPNOTSUPP),
             NbdOptionReplyType.ErrorUnsupported => ($"the server has no way to tell about {subject}", Errno.EOPNOTSUPP),
-            _ => ($"the server refused {subject} with the unknown error 0x{(uint)type:x8}", Errno.EIO),
+            _ => ($"the server refused {subject} with the unknown error 0x{(uint)error.Type:x8}", Errno.EIO),
         };
-        return new NbdException($"{_peer}: {what}{saying}{advice}", errno);
+        return new NbdException($"{_peer}: {what}{error.Saying}{advice}", errno);
     }
 
     private string QuotedName() => _exportName.Length == 0

@@ -8,34 +8,48 @@ internal sealed partial class NbdHandshake
 {
     private readonly TlsCredentials? _tls;
 
+    /// <summary>Whether all that is sent and received is encrypted.</summary>
+    internal bool IsEncrypted { get; private set; }
+
     private bool RequiresTls => _tls is { Policy: NbdTlsPolicy.Require };
 
-    /// <summary>Asks for TLS and starts it. Without the server's consent this is the end, or the rest is not encrypted.</summary>
-    private void StartTls(TlsCredentials credentials)
+    /// <summary>
+    /// Asks for TLS, where it is wanted and there can be any, and starts it. Without the server's consent this is the end, or
+    /// the rest is not encrypted. What was agreed on before is forgotten (proto.md, "NBD_OPT_STARTTLS").
+    /// </summary>
+    /// <returns>Whether the connection is encrypted.</returns>
+    internal bool StartTls()
     {
+        if (_tls is null || !_isFixedNewstyle || IsEncrypted)
+        {
+            return IsEncrypted;
+        }
+
         SendOption(NbdOption.StartTls, _buffer.AsSpan(0, NbdOptionRequest.Encode(_buffer, NbdOption.StartTls)));
         NbdOptionReply reply = ReceiveReply(NbdOption.StartTls);
         if (reply.IsError)
         {
-            string text = ReceiveErrorText(reply);
-            _mayHaggle = true;
+            OptionError error = ReceiveError(reply);
             if (RequiresTls)
             {
-                string saying = text.Length == 0 ? "" : $" (the server says: {text})";
-                throw NoTls(reply.Type switch
+                throw NoTls(error.Type switch
                 {
-                    NbdOptionReplyType.ErrorPolicy => $"the server's policy forbids it{saying}",
-                    NbdOptionReplyType.ErrorUnsupported => $"the server has none{saying}",
-                    _ => $"the server refused it with error 0x{(uint)reply.Type:x8}{saying}",
+                    NbdOptionReplyType.ErrorPolicy => $"the server's policy forbids it{error.Saying}",
+                    NbdOptionReplyType.ErrorUnsupported => $"the server has none{error.Saying}",
+                    _ => $"the server refused it with error 0x{(uint)error.Type:x8}{error.Saying}",
                 });
             }
 
-            return;
+            return false;
         }
 
         RequireAck(reply);
-        _channel.StartTls(credentials);
-        _mayHaggle = true;
+        _isAnswered = false;
+        _channel.StartTls(_tls);
+        (_isAnswered, IsEncrypted) = (true, true);
+        _extendedHeaders = _structuredReplies = false;
+        _contexts.Clear();
+        return true;
     }
 
     private NbdException NoTls(string reason) => new(
@@ -43,7 +57,7 @@ internal sealed partial class NbdHandshake
         + "the server, or connect without it (nbd in place of nbds in the URI)",
         Errno.EOPNOTSUPP);
 
-    private NbdException TlsRequired(string subject, string saying) => _channel.IsEncrypted
+    private NbdException TlsRequired(string subject, string saying) => IsEncrypted
         ? Violation($"it says that {subject} requires TLS, which is in use{saying}")
         : new NbdException(
             $"{_peer}: the server requires TLS for {subject}{saying}; connect with TLS (nbds in place of nbd "

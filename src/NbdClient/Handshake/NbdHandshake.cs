@@ -1,4 +1,5 @@
 using System.Buffers.Binary;
+using System.Diagnostics.CodeAnalysis;
 using System.Text;
 using Linux;
 using Nbd.Protocol;
@@ -6,8 +7,8 @@ using Nbd.Protocol;
 namespace Nbd;
 
 /// <summary>
-/// The handshake of one connection (proto.md, "Handshake phase"), as one linear conversation. Everything that the
-/// server sends is checked before it is used.
+/// The handshake of one connection (proto.md, "Handshake phase"): <see cref="Run"/> is one linear conversation,
+/// <see cref="Begin"/> is for a caller who chooses the steps. Everything that the server sends is checked before it is used.
 /// </summary>
 internal sealed partial class NbdHandshake
 {
@@ -17,8 +18,9 @@ internal sealed partial class NbdHandshake
     private readonly byte[] _buffer = new byte[NbdOptionRequest.MaximumBytes];
     private string _exportName;
     private byte[] _exportNameUtf8;
-    // Whether an option may be sent now: fixed newstyle, and the last option was answered to its end.
-    private bool _mayHaggle;
+    private bool _isFixedNewstyle;
+    // Whether the last option was answered to its end.
+    private bool _isAnswered = true;
     // All that an oldstyle server has to say; null for all others.
     private NbdExportInfo? _oldstyle;
     // Whether zeroes follow the answer to EXPORT_NAME.
@@ -31,8 +33,7 @@ internal sealed partial class NbdHandshake
         _tls = tls;
         _peer = peer;
         _options = options;
-        _exportName = exportName;
-        _exportNameUtf8 = EncodeExportName(exportName);
+        NameExport(exportName);
     }
 
     /// <summary>
@@ -67,9 +68,16 @@ internal sealed partial class NbdHandshake
         try
         {
             handshake.Greet();
-            NegotiatedConnection connection = handshake.Enter();
+            handshake.StartTls();
+            if (handshake._isFixedNewstyle)
+            {
+                handshake.NegotiateReplies();
+                handshake.SelectMetaContexts();
+            }
+
+            NegotiatedConnection connection = handshake.Enter(handshake.InfoOrGo);
             agreed = true;
-            return connection with { Tls = channel.TakeTls() };
+            return connection;
         }
         finally
         {
@@ -80,31 +88,12 @@ internal sealed partial class NbdHandshake
         }
     }
 
-    /// <summary>
-    /// Asks a server about its exports and leaves it. Parameters and exceptions are those of <see cref="Run"/>.
-    /// </summary>
-    internal static T Ask<T>(
-        SafeFd socket,
-        string exportName,
-        string peerDescription,
-        Deadline deadline,
-        NbdClientOptions options,
-        Func<NbdHandshake, T> question,
-        TlsCredentials? tls,
-        CancellationToken cancellationToken)
-    {
-        using HandshakeChannel channel = new(socket, peerDescription, deadline, cancellationToken);
-        NbdHandshake handshake = new(channel, exportName, peerDescription, options, tls);
-        try
-        {
-            handshake.Greet();
-            return question(handshake);
-        }
-        finally
-        {
-            handshake.Leave();
-        }
-    }
+    /// <summary>Whether an option may be sent now.</summary>
+    private bool MayHaggle => _isFixedNewstyle && _isAnswered;
+
+    /// <summary>Says which export is meant from here on.</summary>
+    [MemberNotNull(nameof(_exportName), nameof(_exportNameUtf8))]
+    internal void NameExport(string name) => (_exportNameUtf8, _exportName) = (EncodeExportName(name), name);
 
     private static byte[] EncodeExportName(string exportName)
     {
@@ -177,19 +166,16 @@ internal sealed partial class NbdHandshake
         _channel.Phase = "sending the client flags";
         _channel.Send(wire);
         _sendsZeroes = !flags.HasFlag(NbdHandshakeFlags.NoZeroes);
-        _mayHaggle = flags.HasFlag(NbdHandshakeFlags.FixedNewstyle);
-        if (_mayHaggle && _tls is not null)
-        {
-            StartTls(_tls);
-        }
-        else if (RequiresTls)
+        _isFixedNewstyle = flags.HasFlag(NbdHandshakeFlags.FixedNewstyle);
+        if (RequiresTls && !_isFixedNewstyle)
         {
             throw NoTls("the server does not speak the fixed newstyle protocol, without which there is none");
         }
     }
 
-    /// <summary>From the greeting to the transmission phase.</summary>
-    private NegotiatedConnection Enter()
+    /// <summary>From the options to the transmission phase.</summary>
+    /// <param name="go">Sends GO where it can be sent; null when only EXPORT_NAME remains.</param>
+    private NegotiatedConnection Enter(Func<NbdOption, NbdExport?> go)
     {
         if (_oldstyle is { } info)
         {
@@ -197,16 +183,12 @@ internal sealed partial class NbdHandshake
             return new NegotiatedConnection(MakeExport(info), StructuredReplies: false);
         }
 
-        NbdExport? export = null;
-        if (_mayHaggle)
+        NbdExport export = (_isFixedNewstyle ? go(NbdOption.Go) : null) ?? EnterByExportName();
+        return new NegotiatedConnection(export, _structuredReplies)
         {
-            NegotiateReplies();
-            SelectMetaContexts();
-            export = InfoOrGo(NbdOption.Go);
-        }
-
-        export ??= EnterByExportName();
-        return new NegotiatedConnection(export, _structuredReplies) { ContextIds = [.. _contexts.Values] };
+            ContextIds = [.. Contexts.Values],
+            Tls = _channel.TakeTls(),
+        };
     }
 
     /// <summary>An oldstyle server has one export, which has no name.</summary>
@@ -225,7 +207,7 @@ internal sealed partial class NbdHandshake
     private NbdExport EnterByExportName()
     {
         _channel.Phase = "waiting for the answer to NBD_OPT_EXPORT_NAME";
-        _mayHaggle = false;
+        _isAnswered = false;
         _channel.Send(_buffer.AsSpan(0, NbdOptionRequest.EncodeExportName(_buffer, _exportNameUtf8)));
         Span<byte> wire = stackalloc byte[NbdGreeting.ExportNameReplyBytes];
         try
@@ -271,7 +253,7 @@ internal sealed partial class NbdHandshake
             SizeBytes = (long)info.SizeBytes,
             Flags = UsableFlags(info.Flags),
             ExtendedHeaders = _extendedHeaders,
-            MetaContexts = new MetaContextNames(_contexts.Keys),
+            MetaContexts = new MetaContextNames(Contexts.Keys),
         };
     }
 
@@ -289,7 +271,7 @@ internal sealed partial class NbdHandshake
             | NbdTransmissionFlags.SendCache
             | NbdTransmissionFlags.SendFastZero
             | NbdTransmissionFlags.BlockStatusPayload;
-        if (!_extendedHeaders || _contexts.Count == 0)
+        if (!_extendedHeaders || Contexts.Count == 0)
         {
             flags &= ~NbdTransmissionFlags.BlockStatusPayload;
         }
@@ -308,13 +290,14 @@ internal sealed partial class NbdHandshake
     }
 
     /// <summary>ABORT where that is possible (its answer is not waited for), then the end of the connection.</summary>
-    private void Leave()
+    internal void Leave()
     {
-        if (_mayHaggle)
+        if (MayHaggle)
         {
             _channel.SendWithoutWaiting(_buffer.AsSpan(0, NbdOptionRequest.Encode(_buffer, NbdOption.Abort)));
         }
 
+        _isAnswered = false;
         _channel.Shutdown();
     }
 

@@ -1,5 +1,3 @@
-using Linux;
-
 namespace Nbd;
 
 /// <summary>A connection that ends within the handshake.</summary>
@@ -14,22 +12,20 @@ internal static class ServerQuestion
         Func<NbdHandshake, T> question,
         CancellationToken cancellationToken)
     {
-        using TlsCredentials? tls = TlsCredentials.Read(options.Tls, endpoint);
-        using CaptiveServer? captive = CaptiveServer.Start(endpoint);
+        using OptionPhase connection = new(endpoint, options, cancellationToken);
         try
         {
-            Deadline deadline = Deadline.After(options.ConnectTimeout);
-            using SafeFd socket = SocketConnector.Connect(captive?.Address ?? endpoint, deadline, cancellationToken);
-            return NbdHandshake.Ask(
-                socket, exportName, endpoint.Describe(), deadline, options, question, tls, cancellationToken);
+            connection.Handshake.StartTls();
+            connection.Handshake.NameExport(exportName);
+            return question(connection.Handshake);
         }
-        catch (NbdException exception) when (captive is not null)
+        catch (NbdException exception)
         {
-            throw captive.Explain(exception);
+            throw connection.Explain(exception);
         }
         finally
         {
-            captive?.Stop(Deadline.After(options.CloseTimeout));
+            connection.Close();
         }
     }
 }

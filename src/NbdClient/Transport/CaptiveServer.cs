@@ -11,6 +11,7 @@ namespace Nbd;
 public sealed unsafe class CaptiveServer : IDisposable
 {
     private const int FirstPassedFd = 3;
+    private const int MaximumSocketNameLength = 255;
 
     // How long a server that lost its clients may take to leave by itself, and after SIGTERM.
     private static readonly TimeSpan s_ownExit = TimeSpan.FromSeconds(2);
@@ -31,7 +32,9 @@ public sealed unsafe class CaptiveServer : IDisposable
     internal bool Listens => _socketFile is not null;
 
     /// <summary>Starts the server of an endpoint that names one; null for all other endpoints.</summary>
-    /// <exception cref="NbdException">The program cannot be run.</exception>
+    /// <exception cref="NbdException">
+    /// The program cannot be run; EINVAL: <see cref="NbdEndpoint.SocketActivation.SocketName"/> is impossible.
+    /// </exception>
     public static CaptiveServer? Start(NbdEndpoint endpoint)
     {
         try
@@ -137,6 +140,7 @@ public sealed unsafe class CaptiveServer : IDisposable
     /// <summary>As sd_listen_fds(3) describes: the listening socket is descriptor 3.</summary>
     private static CaptiveServer StartSocketActivated(NbdEndpoint.SocketActivation activation)
     {
+        CheckSocketName(activation);
         using SafeFd listener = Listen(out SafeFd socketFile);
         try
         {
@@ -146,7 +150,7 @@ public sealed unsafe class CaptiveServer : IDisposable
                 Environment = new Dictionary<string, string?>
                 {
                     ["LISTEN_FDS"] = "1",
-                    ["LISTEN_FDNAMES"] = "unknown",
+                    ["LISTEN_FDNAMES"] = activation.SocketName,
                     ["LISTEN_PID"] = null,
                     ["LISTEN_PIDFDID"] = null,
                 },
@@ -163,6 +167,21 @@ public sealed unsafe class CaptiveServer : IDisposable
         {
             socketFile.Dispose();
             throw;
+        }
+    }
+
+    /// <summary>
+    /// LISTEN_FDNAMES is a list with colons between; the rules are those of systemd.socket(5), FileDescriptorName=.
+    /// </summary>
+    private static void CheckSocketName(NbdEndpoint.SocketActivation activation)
+    {
+        string name = activation.SocketName;
+        if (name.Length is 0 or > MaximumSocketNameLength || name.Any(c => c is < ' ' or > '~' or ':'))
+        {
+            throw new NbdException(
+                $"start {activation}: '{PrintableText.From(name)}' cannot be the name of its socket: use 1 to "
+                + $"{MaximumSocketNameLength} printable ASCII characters without a colon",
+                Errno.EINVAL);
         }
     }
 

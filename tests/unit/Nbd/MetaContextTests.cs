@@ -83,6 +83,97 @@ public sealed class MetaContextTests
     }
 
     [Fact]
+    public async Task Queries_go_in_one_option_and_each_answer_is_told_once_in_the_order_of_the_server()
+    {
+        IReadOnlyList<string> contexts = await ListAsync(["base:", "qemu:", "qemu:dirty-bitmap:b0"], peer =>
+        {
+            AgreeToStructuredReplies(peer);
+            peer.Expect(Frame.MetaContextFor(Frame.ListMetaContext, "x", "base:", "qemu:", "qemu:dirty-bitmap:b0"));
+            foreach (string name in (string[])["qemu:dirty-bitmap:b0", Allocation, "qemu:dirty-bitmap:b0"])
+            {
+                peer.Send(Frame.MetaContextReply(Frame.ListMetaContext, 0, name));
+            }
+
+            peer.Send(Frame.OptionReply(Frame.ListMetaContext, Frame.Ack));
+            peer.Expect(Frame.Option(Frame.Abort));
+            peer.ExpectEnd();
+        });
+
+        Assert.Equal(["qemu:dirty-bitmap:b0", Allocation], contexts);
+    }
+
+    [Fact]
+    public async Task Without_a_query_all_are_asked_for_and_there_may_be_none()
+    {
+        Assert.Empty(await ListAsync([], peer =>
+        {
+            AgreeToStructuredReplies(peer);
+            peer.Expect(Frame.MetaContextFor(Frame.ListMetaContext, "x"));
+            peer.Send(Frame.OptionReply(Frame.ListMetaContext, Frame.Ack));
+            peer.Expect(Frame.Option(Frame.Abort));
+            peer.ExpectEnd();
+        }));
+    }
+
+    [Theory]
+    [InlineData(0x80000001, "has no way to tell about the meta contexts of export 'x' (the server says: no)", Errno.EOPNOTSUPP)]
+    [InlineData(0x80000002, "policy forbids the meta contexts of export 'x'", Errno.EACCES)]
+    [InlineData(0x80000003, "calls our request for the meta contexts of export 'x' invalid", Errno.EINVAL)]
+    [InlineData(0x80000005, "requires TLS for the meta contexts of export 'x'", Errno.EOPNOTSUPP)]
+    [InlineData(0x80000006, "no export named 'x'", Errno.ENOENT)]
+    [InlineData(0x80000007, "shutting down", Errno.ESHUTDOWN)]
+    [InlineData(0x80000009, "our request for the meta contexts of export 'x' is too long", Errno.ENAMETOOLONG)]
+    [InlineData(0x80001234, "unknown error 0x80001234", Errno.EIO)]
+    public async Task Queries_that_are_refused_are_an_error(uint error, string message, Errno errno)
+    {
+        NbdException exception = await Assert.ThrowsAsync<NbdException>(() => ListAsync(["base:"], peer =>
+        {
+            AgreeToStructuredReplies(peer);
+            peer.Expect(Frame.MetaContextFor(Frame.ListMetaContext, "x", "base:"));
+            peer.Send(Frame.MetaContextReply(Frame.ListMetaContext, 0, Allocation));
+            peer.Send(Frame.OptionReply(Frame.ListMetaContext, error, Frame.Text("no")));
+            peer.Expect(Frame.Option(Frame.Abort));
+            peer.ExpectEnd();
+        }));
+
+        Assert.Contains(message, exception.Message);
+        Assert.Equal(errno, exception.Errno);
+    }
+
+    [Fact]
+    public async Task Without_structured_replies_there_is_nothing_to_query()
+    {
+        NbdException exception = await Assert.ThrowsAsync<NbdException>(() => ListAsync(["base:"], peer =>
+        {
+            peer.Send(Frame.Newstyle());
+            peer.Expect(Frame.U32(3) + Frame.Option(Frame.StructuredReply));
+            peer.Send(Frame.OptionReply(Frame.StructuredReply, 0x80000001));
+            peer.Expect(Frame.Option(Frame.Abort));
+            peer.ExpectEnd();
+        }));
+
+        Assert.Contains("does not agree to structured replies, without which there are no meta contexts", exception.Message);
+        Assert.Equal(Errno.EOPNOTSUPP, exception.Errno);
+    }
+
+    [Theory]
+    [InlineData("base")]
+    [InlineData(":allocation")]
+    [InlineData("base:\0")]
+    public async Task What_cannot_be_a_query_is_refused(string query)
+    {
+        NbdException exception = await Assert.ThrowsAsync<NbdException>(() => ListAsync([query], peer =>
+        {
+            AgreeToStructuredReplies(peer);
+            peer.Expect(Frame.Option(Frame.Abort));
+            peer.ExpectEnd();
+        }));
+
+        Assert.Contains("is not the name of a meta context", exception.Message);
+        Assert.Equal(Errno.EINVAL, exception.Errno);
+    }
+
+    [Fact]
     public void Meta_contexts_also_serve_a_server_that_only_knows_EXPORT_NAME()
     {
         NegotiatedConnection connection = Negotiation.Agree(s_allocation with { ExtendedHeaders = false }, peer =>
@@ -157,6 +248,27 @@ public sealed class MetaContextTests
             peer.Drain();
         });
         Assert.Contains("65 meta contexts were asked for; at most 64", exception.Message);
+    }
+
+    private static void AgreeToStructuredReplies(FakePeer peer)
+    {
+        peer.Send(Frame.Newstyle());
+        peer.Expect(Frame.U32(3) + Frame.Option(Frame.StructuredReply));
+        peer.Send(Frame.OptionReply(Frame.StructuredReply, Frame.Ack));
+    }
+
+    private static async Task<IReadOnlyList<string>> ListAsync(string[] queries, Action<FakePeer> script)
+    {
+        using FakeNbdServer server = new(script);
+        try
+        {
+            return await NbdClient.ListMetaContextsAsync(
+                server.Endpoint, "x", queries, cancellationToken: TestContext.Current.CancellationToken);
+        }
+        finally
+        {
+            server.Finish();
+        }
     }
 
     private static string Reply(uint type, string data = "") => Frame.OptionReply(Frame.SetMetaContext, type, data);

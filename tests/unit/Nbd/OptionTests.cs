@@ -134,7 +134,7 @@ public sealed class OptionTests
             peer.ExpectEnd();
         });
 
-        Assert.Contains("requires extended headers, to which it did not agree", exception.Message);
+        Assert.Contains("requires extended headers, which were not agreed on", exception.Message);
         Assert.Equal(Errno.EOPNOTSUPP, exception.Errno);
     }
 
