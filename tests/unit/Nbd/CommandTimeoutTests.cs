@@ -96,26 +96,8 @@ public sealed class CommandTimeoutTests
         server.Finish();
     }
 
-    /// <summary>Commands that a server without an answer holds up.</summary>
-    private static readonly Dictionary<string, Func<NbdClient, ValueTask>> s_commands = new()
-    {
-        ["READ"] = client => client.ReadAsync(0, new byte[512], Token),
-        ["READ in pieces"] = client => client.ReadAsync(0, new byte[3 * MiB], Token),
-        ["READ of a part of a block"] = client => client.ReadAsync(1, new byte[5], Token),
-        ["WRITE"] = client => client.WriteAsync(0, new byte[512], cancellationToken: Token),
-        ["WRITE in pieces"] = client => client.WriteAsync(0, new byte[3 * MiB], cancellationToken: Token),
-        ["WRITE of a part of a block"] = client => client.WriteAsync(1, new byte[5], cancellationToken: Token),
-        ["FLUSH"] = client => client.FlushAsync(Token),
-        ["TRIM"] = client => client.TrimAsync(0, 512, cancellationToken: Token),
-        ["CACHE"] = client => client.CacheAsync(0, 512, Token),
-        ["WRITE_ZEROES"] = client => client.WriteZeroesAsync(0, 512, cancellationToken: Token),
-        ["BLOCK_STATUS"] = async client => await client.GetExtentsAsync(0, 512, cancellationToken: Token).FirstAsync(Token),
-    };
-
-    public static TheoryData<string> Commands => [.. s_commands.Keys];
-
     [Theory]
-    [MemberData(nameof(Commands))]
+    [MemberData(nameof(EveryCommand.Names), MemberType = typeof(EveryCommand))]
     public async Task The_limit_is_for_every_command(string command)
     {
         using FakeNbdServer server = new(peer =>
@@ -131,7 +113,7 @@ public sealed class CommandTimeoutTests
             MetaContexts = ["base:allocation"],
         });
 
-        NbdException exception = await Assert.ThrowsAsync<NbdException>(async () => await s_commands[command](client));
+        NbdException exception = await Assert.ThrowsAsync<NbdException>(async () => await EveryCommand.Send(command, client));
 
         Assert.Equal(Errno.ETIMEDOUT, exception.Errno);
         Assert.StartsWith(command.Split(' ')[0] + " ", exception.Message);

@@ -119,27 +119,8 @@ public sealed class ServerErrorTextTests
         server.Finish();
     }
 
-    /// <summary>Each way of a command through the library.</summary>
-    private static readonly Dictionary<string, Func<NbdClient, ValueTask>> s_commands = new()
-    {
-        ["READ"] = client => client.ReadAsync(0, new byte[512], Token),
-        ["READ in pieces"] = client => client.ReadAsync(0, new byte[3 * MiB], Token),
-        ["READ of a part of a block"] = client => client.ReadAsync(1, new byte[5], Token),
-        ["WRITE"] = client => client.WriteAsync(0, new byte[512], cancellationToken: Token),
-        ["WRITE in pieces"] = client => client.WriteAsync(0, new byte[3 * MiB], cancellationToken: Token),
-        ["WRITE of a part of a block"] = client => client.WriteAsync(1, new byte[5], cancellationToken: Token),
-        ["FLUSH"] = client => client.FlushAsync(Token),
-        ["TRIM"] = client => client.TrimAsync(0, 512, cancellationToken: Token),
-        ["CACHE"] = client => client.CacheAsync(0, 512, Token),
-        ["WRITE_ZEROES"] = client => client.WriteZeroesAsync(0, 512, cancellationToken: Token),
-        ["WRITE_ZEROES of parts of blocks"] = client => client.WriteZeroesAsync(1, 5, cancellationToken: Token),
-        ["BLOCK_STATUS"] = async client => await client.GetExtentsAsync(0, 512, cancellationToken: Token).FirstAsync(Token),
-    };
-
-    public static TheoryData<string> Commands => [.. s_commands.Keys];
-
     [Theory]
-    [MemberData(nameof(Commands))]
+    [MemberData(nameof(EveryCommand.Names), MemberType = typeof(EveryCommand))]
     public async Task Every_command_has_the_text(string command)
     {
         using FakeNbdServer server = new(peer =>
@@ -153,7 +134,7 @@ public sealed class ServerErrorTextTests
         });
         NbdClient client = await NbdClientTests.ConnectAsync(server, new() { MetaContexts = ["base:allocation"] });
 
-        await AssertFailsAsync(() => s_commands[command](client), Errno.EIO, "Input/output error; server said: disk on fire");
+        await AssertFailsAsync(() => EveryCommand.Send(command, client), Errno.EIO, "Input/output error; server said: disk on fire");
 
         if (await Record.ExceptionAsync(async () => await client.DisposeAsync()) is Exception failedFlush)
         {
