@@ -94,6 +94,34 @@ public abstract class ServerDeathTests : IntegrationTest
         mount.Unmount(exitCode: 1);
     }
 
+    /// <summary>
+    /// A server that stopped reading before has not got all that it was sent: over rings its socket refers to the memory
+    /// of the programs' requests, and further writes wait for room.
+    /// </summary>
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void Many_large_writes_at_once_all_get_errors(bool isStopped)
+    {
+        NbdkitLog log = new(Folder.FileAt("nbdkit.log"));
+        NbdServer server = Nbdkit("--filter=log", "memory", "16M", $"logfile={log.Path}");
+        NbdFuseMount mount = Mount(server.Uri);
+        LargeWriters writers = LargeWriters.Start(Background, mount.File);
+        Wait.Until(() => log.Succeeded("Write") > 20 || writers.Process.HasExited, "the writers are at work");
+        if (isStopped)
+        {
+            server.Signal(LibC.SIGSTOP);
+            Wait.Until(
+                () => ProcessTable.ThreadsThatWaitForFuse(writers.Process.Id) == LargeWriters.Threads, "all writers wait");
+        }
+
+        server.Kill();
+
+        Assert.All(writers.WaitForEnd(), thread => Assert.Equal("EIO", thread.End));
+        Assert.False(mount.Process.HasExited, "nbdfuse is gone");
+        mount.Unmount(exitCode: 1);
+    }
+
     [Fact]
     public void SIGTERM_after_the_servers_death_ends_well()
     {

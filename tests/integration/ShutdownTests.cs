@@ -199,6 +199,21 @@ public abstract class ShutdownTests : IntegrationTest
     }
 
     [Fact]
+    public void Of_many_large_writes_at_SIGTERM_those_that_succeeded_are_at_the_server()
+    {
+        NbdkitLog log = new(Folder.FileAt("nbdkit.log"));
+        NbdServer server = Nbdkit("--filter=log", "memory", "16M", $"logfile={log.Path}");
+        NbdFuseMount mount = Mount(server.Uri);
+        LargeWriters writers = LargeWriters.Start(Background, mount.File);
+        Wait.Until(() => log.Succeeded("Write") > 50 || writers.Process.HasExited, "the writers are at work");
+
+        mount.Stop(LibC.SIGTERM, TimeSpan.FromSeconds(9));
+
+        Assert.Empty(mount.Log);
+        LargeWriters.Check(writers.WaitForEnd(), Content(server.Uri));
+    }
+
+    [Fact]
     public void A_lazy_unmount_lets_open_files_go_on_and_then_ends_nbdfuse()
     {
         NbdServer server = Nbdkit("pattern", "4M");

@@ -66,6 +66,35 @@ public sealed unsafe class SharedPayloadTests
     }
 
     [Fact]
+    public void What_sendfile_refuses_is_copied()
+    {
+        const int Large = 64 << 10;
+        using ManualResetEventSlim changed = new();
+        using FakeNbdServer server = new(peer =>
+        {
+            peer.Handshake(size: 2 * MiB, flags: 0x0c69);
+            Assert.True(changed.Wait(FakeNbdServer.TimeLimit));
+            FakeRequest copied = peer.ReceiveRequest();
+            Assert.Equal(TransmissionTests.Pattern(0, Large), copied.Payload);
+            FakeRequest part = peer.ReceiveRequest();
+            Assert.Equal(TransmissionTests.Pattern(MiB, MiB), part.Payload);
+            peer.Send(Frame.SimpleReply(0, copied.Cookie) + Frame.SimpleReply(0, part.Cookie));
+            peer.ExpectDisconnect();
+        });
+        using Rig rig = new(server, 2);
+
+        // EINVAL.
+        SharedCompletion copied = rig.Write(0, Large, memoryOffset: long.MinValue / 2);
+        rig.Data[..Large].Fill(0xee);
+        SharedCompletion part = rig.Write(MiB, MiB, memoryOffset: long.MinValue / 2);
+        changed.Set();
+
+        Assert.Equal(Errno.None, copied.Outcome);
+        Assert.Equal(Errno.None, part.Outcome);
+        rig.Finish();
+    }
+
+    [Fact]
     public void What_a_lost_connection_has_not_delivered_stays_as_it_was()
     {
         using ManualResetEventSlim submitted = new();
@@ -110,9 +139,9 @@ public sealed unsafe class SharedPayloadTests
         internal Span<byte> Data => new(_buffer.Start, _buffer.Length);
 
         /// <summary>Writes bytes to where they lie in the memory.</summary>
-        internal SharedCompletion Write(int offset, int length)
+        internal SharedCompletion Write(int offset, int length, long? memoryOffset = null)
         {
-            SharedCompletion completion = new(_memory, offset);
+            SharedCompletion completion = new(_memory, memoryOffset ?? offset);
             Assert.Equal(
                 Errno.None,
                 _pool.Write((ulong)offset, _buffer.Start + offset, (uint)length, NbdCommandFlags.None, completion));
