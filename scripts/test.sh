@@ -26,7 +26,8 @@ mkdir -p artifacts/test-results
 status=0
 for suite in $suites; do
     echo "== $suite tests${log:+, the slow ones}"
-    dotnet test --project tests/$suite -c Release --no-ansi --no-progress "${filter[@]}" 2>&1 |
+    # A script's job in the background has SIGINT ignored; so would be the programs that tests interrupt.
+    env --default-signal=INT,QUIT dotnet test --project tests/$suite -c Release --no-ansi --no-progress "${filter[@]}" 2>&1 |
         tee artifacts/test-results/$suite$log.log
     [ "${PIPESTATUS[0]}" = 0 ] || status=1
 done
