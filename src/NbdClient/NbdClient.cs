@@ -120,7 +120,8 @@ public sealed partial class NbdClient : IAsyncDisposable
 
     /// <summary>
     /// Waits for the commands in flight, and for all of a READ or WRITE that takes several, at most
-    /// <see cref="NbdClientOptions.CloseTimeout"/>: what is not over then fails with EIO. Sends a FLUSH if anything was written since the last one, and disconnects.
+    /// <see cref="NbdClientOptions.CloseTimeout"/>: what is not over then fails with EIO. Sends a FLUSH if anything was
+    /// written since the last one, and disconnects.
     /// A server that was started for us has ended afterwards. No command may be begun any more.
     /// </summary>
     /// <exception cref="NbdException">

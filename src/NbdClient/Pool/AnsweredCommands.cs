@@ -19,7 +19,6 @@ internal sealed class AnsweredCommands(NbdConnection connection) : IThreadPoolWo
     // Whether a work item is queued that has not begun.
     private int _isRequested;
 
-
     /// <summary>The connection that this thread hands on commands of; null on other threads.</summary>
     [field: ThreadStatic]
     internal static NbdConnection? OfThisThread { get; private set; }

@@ -32,7 +32,7 @@ internal enum SlotState
 /// One command in flight. Its index and generation are the cookie, so that a late or invented cookie is found out.
 /// The sender fills it under the send lock before the first byte goes out; from then on the receive thread owns it
 /// until it is freed, except for <see cref="NextQueued"/> and <see cref="QueuedBytesSent"/>, which the send lock
-/// guards, and but for a command that was answered early, which is the sender's again.
+/// guards, and for a command that was answered early, which is the sender's again.
 /// </summary>
 internal sealed unsafe class CommandSlot(int index)
 {

@@ -1,9 +1,9 @@
 namespace Nbd;
 
 /// <summary>
-/// The slots of one connection. <see cref="Take"/> and <see cref="TakeBack"/> run under the connection's send lock; <see cref="Find"/> and
-/// <see cref="Free"/> on its receive thread. These two meet only in <see cref="_freed"/>, a list that the receiver
-/// pushes to and the sender takes whole: so neither waits for the other and no slot can be seen twice.
+/// The slots of one connection. <see cref="Take"/> and <see cref="TakeBack"/> run under the connection's send lock;
+/// <see cref="Find"/> and <see cref="Free"/> on its receive thread. The two sides meet only in <see cref="_freed"/>, a list
+/// that the receiver pushes to and the sender takes whole: so neither waits for the other and no slot can be seen twice.
 /// </summary>
 internal sealed class CommandSlotTable
 {

@@ -237,9 +237,8 @@ public sealed unsafe partial class NbdConnectionPool : IDisposable
     /// (2 processors, nbdkit and nbdserve). A thread of the pool that goes on with awaited commands does so for small ones, as
     /// long as the connection whose turn it is has not fewer in flight. All other threads take turns; so do those of rings with
     /// large READs, where it matters more that two of them receive: not with large WRITEs (1 MiB at depth 4 x1.1-1.2, 64 KiB at
-    /// depth 8 x1.4). What nobody waits for is received
-    /// by another ring, because this one has to commit it, on the processor of the program that will read it (buffered sequential
-    /// reads x1.35).
+    /// depth 8 x1.4). What nobody waits for is received by another ring, because this one has to commit it, on the processor of
+    /// the program that will read it (buffered sequential reads x1.35).
     /// </summary>
     private uint FirstChoice(NbdCommandType type, ulong length, bool isAwaited)
     {

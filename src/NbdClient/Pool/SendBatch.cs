@@ -24,8 +24,7 @@ internal sealed unsafe class SendBatch : IDisposable
     internal bool IsEmpty => Volatile.Read(ref _end) == 0;
 
     /// <summary>Whether a command is small enough for a batch at all.</summary>
-    internal static bool Takes(CommandSlot slot) =>
-        slot.PayloadBytes <= LargestCommandBytes;
+    internal static bool Takes(CommandSlot slot) => slot.PayloadBytes <= LargestCommandBytes;
 
     /// <summary>Whether there is room for so many bytes more.</summary>
     internal bool HasRoom(int bytes) => bytes <= MaximumBytes - _end;
