@@ -117,7 +117,7 @@ internal sealed class Daemon
             keepCache: pool.IsCaptive);
         ExportFile file = new(pool, options, _log.Write, _log.Verbose, _blocks);
         _file = file;
-        LossReport losses = new(_log.Write);
+        LossReport losses = new(_log.Write, TimeProvider.System);
         pool.ConnectionLost = reason =>
         {
             file.ForgetAll();
