@@ -57,6 +57,12 @@ internal sealed class Daemon
         using StopSignals signals = new();
         MountTarget target = MountTarget.Resolve(invocation.Mountpoint, log.Write);
         CheckTarget(invocation, target);
+        if (invocation.Fuse is { AutoUnmount: true, AllowOther: false, AllowRoot: false } && LibC.geteuid() != 0)
+        {
+            // fusermount3, set-user-id root, looks whether the mount is dead, and may not look into this one.
+            log.Write("-o auto_unmount has no effect for an ordinary user without -o allow_other");
+        }
+
         using PidFile? pidFile = invocation.PidFile is string path ? PidFile.Prepare(path) : null;
         using RingSet? rings = RequestTransports.MakeRings(invocation, log);
         using ExportPools pools = new();
@@ -117,7 +123,7 @@ internal sealed class Daemon
             keepCache: pool.IsCaptive);
         ExportFile file = new(pool, options, _log.Write, _log.Verbose, _blocks);
         _file = file;
-        LossReport losses = new(_log.Write);
+        LossReport losses = new(_log.Write, TimeProvider.System);
         pool.ConnectionLost = reason =>
         {
             file.ForgetAll();

@@ -43,6 +43,13 @@ internal sealed record MountTarget(string Mountpoint, string? FileName)
                 : throw new UsageException($"{argument}: only a directory or a regular file can be mounted over");
         }
 
+        if (!argument.Contains('/', StringComparison.Ordinal))
+        {
+            // A slip in the name of a directory must not cover the current one.
+            throw new UsageException(
+                $"{argument}: does not exist; for a file of this name in the current directory write ./{argument}");
+        }
+
         return Directory.Exists(parent) && !argument.EndsWith('/')
             ? new MountTarget(parent, Path.GetFileName(path))
             : throw new UsageException(

@@ -27,8 +27,14 @@ internal static class RequestTransports
     internal static RingSet? MakeRings(Invocation invocation, Log log)
     {
         bool isMust = invocation.Transport == RequestTransport.Uring;
-        if (invocation.Transport == RequestTransport.Device || (invocation.SingleThreaded && !isMust))
+        if (invocation.Transport == RequestTransport.Device)
         {
+            return null;
+        }
+
+        if (invocation.SingleThreaded && !isMust)
+        {
+            Refuse(isMust, log, "-s asks for a single thread (--transport=uring uses it all the same)");
             return null;
         }
 

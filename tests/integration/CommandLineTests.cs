@@ -20,6 +20,7 @@ public sealed class CommandLineTests : IntegrationTest
         { "--connect-timeout", ["--connect-timeout", "-1", "DIR", "nbd://localhost"] },
         { "-P", ["-P"] },
         { "-o", ["-o"] },
+        { "./no-such-folder", ["no-such-folder", "nbd://localhost"] },
         { "FOLDER/missing/file", ["FOLDER/missing/file", "nbd://localhost"] },
         { "FOLDER/file/name", ["FOLDER/file/name", "nbd://localhost"] },
         { "]", ["DIR", "[", "qemu-nbd"] },

@@ -27,6 +27,17 @@ public abstract class ConnectionTests : IntegrationTest
         CheckConnections(Mount(new MountRequest { Options = ["-C", "4"], Source = [server.Uri] }), log, 1);
     }
 
+    /// <summary>A limit of the server's on its clients, which it announces nowhere.</summary>
+    [Fact]
+    public void A_server_that_takes_one_client_only_is_told_with_what_to_do()
+    {
+        NbdServer server = Nbdkit("--filter=limit", "memory", "16M", "limit=1");
+
+        InvalidOperationException exception = Assert.Throws<InvalidOperationException>(() => Mount(server.Uri));
+
+        Assert.Contains("use one connection (-C 1)", exception.Message);
+    }
+
     [Fact]
     public void Many_requests_are_in_flight_on_one_connection()
     {

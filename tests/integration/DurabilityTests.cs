@@ -3,7 +3,7 @@ using Tmds.Linux;
 namespace IntegrationTests;
 
 /// <summary>What is promised to be stable was flushed: seen in the server's log.</summary>
-public sealed class DurabilityTests : IntegrationTest
+public abstract class DurabilityTests : IntegrationTest
 {
     [Fact]
     public void Fsync_is_a_flush_after_the_write()
@@ -132,4 +132,14 @@ public sealed class DurabilityTests : IntegrationTest
         NbdServer server = Nbdkit("--filter=log", "memory", "1M", $"logfile={log.Path}");
         return (Mount(server.Uri), log);
     }
+}
+
+public sealed class DurabilityOverDeviceTests : DurabilityTests
+{
+    private protected override string Transport => Transports.Device;
+}
+
+public sealed class DurabilityOverUringTests : DurabilityTests
+{
+    private protected override string Transport => Transports.Uring;
 }

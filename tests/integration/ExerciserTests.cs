@@ -34,6 +34,10 @@ public sealed class ExerciserTests : IntegrationTest
 
     public static TheoryData<string> Caches() => new(Offer.Modes("--cache", "none", "writethrough", "writeback"));
 
+    /// <summary>Cache mode, transport.</summary>
+    public static TheoryData<string, string> CachesOverEach() => new MatrixTheoryData<string, string>(
+        Offer.Modes("--cache", "none", "writethrough", "writeback"), [Transports.Device, Transports.Uring]);
+
     [Theory]
     [MemberData(nameof(Mounts))]
     public void The_file_is_as_its_model(string cache, int block, string transport)
@@ -74,13 +78,15 @@ public sealed class ExerciserTests : IntegrationTest
 
     /// <summary>What is read ahead is late on this server, and others write meanwhile.</summary>
     [Theory]
-    [MemberData(nameof(Caches))]
-    public void Nothing_stale_is_read_ahead(string cache)
+    [MemberData(nameof(CachesOverEach))]
+    public void Nothing_stale_is_read_ahead(string cache, string transport)
     {
         NbdServer server = Nbdkit("--filter=delay", "file", Image(), "rdelay=2ms");
         string[] readAhead = Offer.Has("--readahead") ? ["--readahead=4M"] : [];
 
-        Exercise([.. readAhead, .. Offer.Argument("--cache", cache)], cache, server, "--ops", "400", "--threads", "6");
+        Exercise(
+            [.. readAhead, .. Offer.Argument("--cache", cache), .. Transports.Options(transport)],
+            cache, server, "--ops", "400", "--threads", "6");
     }
 
     [Fact]

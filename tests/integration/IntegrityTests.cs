@@ -3,7 +3,7 @@ using Tmds.Linux;
 namespace IntegrationTests;
 
 /// <summary>No wrong byte is ever read or written.</summary>
-public sealed class IntegrityTests : IntegrationTest
+public abstract class IntegrityTests : IntegrationTest
 {
     [Theory]
     [InlineData(false)]
@@ -139,4 +139,14 @@ public sealed class IntegrityTests : IntegrationTest
         Linux.LinuxException e = Assert.Throws<Linux.LinuxException>(() => file.Read(98304, 4096));
         Assert.Equal(Linux.Errno.EIO, e.Errno);
     }
+}
+
+public sealed class IntegrityOverDeviceTests : IntegrityTests
+{
+    private protected override string Transport => Transports.Device;
+}
+
+public sealed class IntegrityOverUringTests : IntegrityTests
+{
+    private protected override string Transport => Transports.Uring;
 }

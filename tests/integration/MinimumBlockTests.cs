@@ -102,6 +102,30 @@ public sealed class MinimumBlockTests : IntegrationTest
         Assert.Equal(shown, Tool.Run("stat", "-f", "-c", "%S", mount.File));
     }
 
+    /// <summary>The largest payload is less than a usual block of read-ahead, or no multiple of a page.</summary>
+    [Theory]
+    [InlineData(512, 1536)]
+    [InlineData(512, 131584)]
+    [InlineData(4096, 4096)]
+    [InlineData(65536, 65536)]
+    public void A_server_that_takes_little_at_once_is_read_and_written(int minimum, int maximum)
+    {
+        byte[] content = Data.Random(SizeBytes);
+        NbdFuseMount mount = MountBlocks(minimum, content, direct: false, Math.Max(minimum, 512), maximum);
+
+        Assert.True(File.ReadAllBytes(mount.File).AsSpan().SequenceEqual(content));
+        using (RawFile file = RawFile.Open(mount.File, LibC.O_RDWR))
+        {
+            byte[] data = Data.Random(300_000);
+            Assert.Equal(data.Length, file.Write(12_345, data));
+            data.CopyTo(content, 12_345);
+            Assert.Equal(0, file.Fsync());
+        }
+
+        mount.Unmount();
+        Assert.True(File.ReadAllBytes(Folder.FileAt("image")).AsSpan().SequenceEqual(content));
+    }
+
     [Fact]
     public void The_preferred_size_is_what_stat_shows()
     {
@@ -110,13 +134,14 @@ public sealed class MinimumBlockTests : IntegrationTest
         Assert.Equal("65536", Tool.Run("stat", "-c", "%o", mount.File).Trim());
     }
 
-    private NbdFuseMount MountBlocks(int minimum, byte[] content, bool direct)
+    private NbdFuseMount MountBlocks(
+        int minimum, byte[] content, bool direct, int preferred = 65536, int maximum = 32 << 20)
     {
         string image = Folder.FileAt("image");
         File.WriteAllBytes(image, content);
         NbdServer server = Nbdkit(
-            "--filter=blocksize-policy", "file", image, $"blocksize-minimum={minimum}", "blocksize-preferred=65536",
-            "blocksize-maximum=32M", "blocksize-error-policy=error");
+            "--filter=blocksize-policy", "file", image, $"blocksize-minimum={minimum}", $"blocksize-preferred={preferred}",
+            $"blocksize-maximum={maximum}", "blocksize-error-policy=error");
         return Mount(new MountRequest { Options = direct ? ["-o", "direct_io"] : [], Source = [server.Uri] });
     }
 }

@@ -37,6 +37,37 @@ public sealed class MountOptionTests : IntegrationTest
         Assert.Equal([mount.File], Directory.GetFileSystemEntries(mount.MountPath));
     }
 
+    /// <summary>Whether the kernel would offer it or not.</summary>
+    [Theory]
+    [InlineData("-s")]
+    [InlineData("-C", "64")]
+    [InlineData("-o", "auto_unmount,allow_other")]
+    public void Why_requests_do_not_come_through_io_uring_is_one_verbose_line(params string[] options)
+    {
+        Assert.SkipUnless(LibC.geteuid() == 0, "needs user_allow_other in /etc/fuse.conf otherwise");
+        NbdFuseMount mount = Mount(new MountRequest { Options = ["-v", .. options], Source = [Nbdkit("memory", "1M").Uri] });
+        mount.Unmount();
+
+        Assert.Single(
+            mount.Log.Split('\n'),
+            line => line.StartsWith(
+                "nbdfuse: requests come through /dev/fuse; FUSE over io_uring cannot be used: ", StringComparison.Ordinal));
+    }
+
+    [Fact]
+    public void Auto_unmount_that_cannot_work_is_told()
+    {
+        NbdFuseMount mount = Mount(new MountRequest
+        {
+            AsOrdinaryUser = true,
+            Options = ["-o", "auto_unmount"],
+            Source = [NbdkitTcp("memory", "1M").Uri],
+        });
+        mount.Unmount();
+
+        Assert.Equal("nbdfuse: -o auto_unmount has no effect for an ordinary user without -o allow_other\n", mount.Log);
+    }
+
     [Fact]
     public void Auto_unmount_takes_the_mount_away_when_nbdfuse_is_killed()
     {

@@ -8,7 +8,7 @@ using Tmds.Linux;
 namespace IntegrationTests;
 
 /// <summary>What is read ahead is what was asked for, over servers that answer late.</summary>
-public sealed class ReadAheadTests : IntegrationTest
+public abstract class ReadAheadTests : IntegrationTest
 {
     private const int PageBytes = 4096;
 
@@ -245,4 +245,14 @@ public sealed class ReadAheadTests : IntegrationTest
     }
 
     private static Regex Counter(string name) => new($" {name}=(\\d+)");
+}
+
+public sealed class ReadAheadOverDeviceTests : ReadAheadTests
+{
+    private protected override string Transport => Transports.Device;
+}
+
+public sealed class ReadAheadOverUringTests : ReadAheadTests
+{
+    private protected override string Transport => Transports.Uring;
 }

@@ -87,7 +87,13 @@ internal sealed partial class NbdHandshake
         try
         {
             _channel.Shorten(TimeSpan.FromSeconds(2));
-            List<string> names = ReceiveList(MaximumNamedExports, out bool isCut).ConvertAll(
+            List<NbdListedExport> exports = ReceiveList(MaximumNamedExports, out bool isCut);
+            if (exports.Exists(export => export.Name == _exportName))
+            {
+                return "the server lists it all the same: it may be unable to open it (see its own messages)";
+            }
+
+            List<string> names = exports.ConvertAll(
                 export => export.Name.Length == 0 ? "the default export" : $"'{PrintableText.From(export.Name)}'");
             return names.Count == 0
                 ? "the server has no exports"

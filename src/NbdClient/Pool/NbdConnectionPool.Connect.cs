@@ -26,7 +26,19 @@ public sealed unsafe partial class NbdConnectionPool
             pool.Add(0, socket, negotiated);
             for (int i = 1; i < pool.ConnectionCount; i++)
             {
-                (socket, negotiated) = Open();
+                try
+                {
+                    (socket, negotiated) = Open();
+                }
+                catch (NbdException exception) when (exception is not NbdProtocolException)
+                {
+                    throw new NbdException(
+                        $"{exception.Message}; this was connection {i + 1} of {pool.ConnectionCount}: "
+                        + "if the server takes no more clients, use one connection (-C 1)",
+                        exception.Errno,
+                        exception);
+                }
+
                 pool.Add(i, socket, negotiated);
             }
 

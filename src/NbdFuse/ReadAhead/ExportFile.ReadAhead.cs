@@ -25,8 +25,8 @@ internal sealed unsafe partial class ExportFile
         {
             EndBytes = _size,
             UnitBytes = unit,
-            SmallestBlockBytes = Math.Min(
-                largest, (uint)Math.Clamp(_pool.Export.PreferredBlockBytes, ReadAheadLimits.UsualSmallestBlock, largest)),
+            SmallestBlockBytes = (uint)Math.Min(
+                largest, Math.Max(_pool.Export.PreferredBlockBytes, ReadAheadLimits.UsualSmallestBlock)),
             LargestBlockBytes = largest,
             LargestWindowBytes = (uint)(memory.Slots * (long)BlockMemory.SlotBytes / 2),
         };

@@ -78,7 +78,7 @@ internal sealed class ExportConnector(
             ExportFileOptions options = ExportFileOptions.From(
                 invocation, fileName: null, IsReadOnly(pool.Export), keepCache: false);
             ExportFile file = new(pool, options, warn, tell, blocks);
-            LossReport losses = new(warn);
+            LossReport losses = new(warn, TimeProvider.System);
             pool.ConnectionLost = reason =>
             {
                 file.ForgetAll();

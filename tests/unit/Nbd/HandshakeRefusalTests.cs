@@ -165,6 +165,14 @@ public sealed class HandshakeRefusalTests
         Assert.Equal(Errno.ENOENT, exception.Errno);
     }
 
+    /// <summary>nbdkit calls an export unknown that its plugin cannot open.</summary>
+    [Fact]
+    public void An_export_that_is_listed_but_cannot_be_opened_is_not_called_missing_only() =>
+        Assert.Equal(
+            "fake: no export named 'x'; the server lists it all the same: it may be unable to open it (see its own messages)",
+            RefuseWithList(
+                Frame.ServerEntry("a") + Frame.ServerEntry("x") + Frame.OptionReply(Frame.List, Frame.Ack)).Message);
+
     [Fact]
     public void A_server_that_has_no_exports_or_does_not_list_them_is_quoted_so()
     {
