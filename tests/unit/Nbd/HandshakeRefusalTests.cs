@@ -78,6 +78,7 @@ public sealed class HandshakeRefusalTests
         Assert.Contains("(the server says: no?way)", exception.Message);
         Assert.Equal(errno, exception.Errno);
         Assert.DoesNotContain('\u0007', exception.Message);
+        Assert.Equal(reply == 0x80000005, exception.RequiresTls);
     }
 
     [Theory]
