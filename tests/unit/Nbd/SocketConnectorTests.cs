@@ -87,7 +87,7 @@ public sealed class SocketConnectorTests : IDisposable
 
     /// <summary>A full backlog, so that the kernel drops what wants to connect, stands for an address that swallows packets.</summary>
     [Fact]
-    public void An_address_that_does_not_answer_leaves_time_for_the_next()
+    public void An_address_that_does_not_answer_is_left_for_the_next()
     {
         using Socket silent = Listen(new IPEndPoint(IPAddress.Loopback, 0), backlog: 0);
         NbdEndpoint.Tcp endpoint = new("host.example", ((IPEndPoint)silent.LocalEndPoint!).Port);
