@@ -211,6 +211,20 @@ internal sealed class FakePeer : IDisposable
         ExpectEnd();
     }
 
+    /// <summary>Receives an option, whatever it is; null: the client left instead.</summary>
+    internal uint? ReceiveOption()
+    {
+        byte[] first = new byte[1];
+        if (ReceiveSome(first) == 0)
+        {
+            return null;
+        }
+
+        byte[] header = [.. first, .. Receive(15)];
+        _ = Receive((int)BinaryPrimitives.ReadUInt32BigEndian(header.AsSpan(12)));
+        return BinaryPrimitives.ReadUInt32BigEndian(header.AsSpan(8));
+    }
+
     /// <summary>ABORT, then the end.</summary>
     internal void ExpectAbort()
     {
