@@ -20,4 +20,14 @@ public class NbdException : IOException
 
     /// <summary>The error number that fits best; never <see cref="Errno.None"/>.</summary>
     public Errno Errno { get; }
+
+    /// <summary>
+    /// The server does not do this without TLS: connect with another <see cref="NbdTlsOptions.Policy"/> or an nbds URI.
+    /// </summary>
+    public bool RequiresTls { get; init; }
+
+    /// <summary>
+    /// A further connection failed where the first one did not: set <see cref="NbdClientOptions.Connections"/> to 1.
+    /// </summary>
+    public bool SuggestsOneConnection { get; init; }
 }

@@ -76,14 +76,20 @@ internal sealed class Daemon
             // Before there was a mount.
             return 0;
         }
-        catch (NbdException exception) when (exception.Errno == Errno.ETIMEDOUT)
+        catch (NbdException exception) when (OptionHint(exception, invocation.Client) is string hint)
         {
-            throw new NbdException(
-                $"{exception.Message} (--connect-timeout is {invocation.Client.ConnectTimeout.TotalSeconds} s)",
-                exception.Errno,
-                exception);
+            throw new NbdException($"{exception.Message} ({hint})", exception.Errno, exception);
         }
     }
+
+    /// <summary>Which of our options is about a failure to connect: the library does not know them.</summary>
+    private static string? OptionHint(NbdException failure, NbdClientOptions options) => failure switch
+    {
+        { RequiresTls: true } => "without a URI: --tls=require",
+        { SuggestsOneConnection: true } => "-C 1",
+        { Errno: Errno.ETIMEDOUT } => $"--connect-timeout is {options.ConnectTimeout.TotalSeconds} s",
+        _ => null,
+    };
 
     private static void CheckTarget(Invocation invocation, MountTarget target)
     {

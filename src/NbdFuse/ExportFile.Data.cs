@@ -49,26 +49,30 @@ internal sealed unsafe partial class ExportFile
             return;
         }
 
-        if (request.IsWriteback && (offset >= _size || length > _size - offset))
+        ulong room = offset < _size ? _size - offset : 0;
+        bool isCut = length > room;
+        if (isCut && request.IsWriteback)
         {
-            WriteFromCachePastEnd(request, offset, payload);
-            return;
+            TellOfOverrun();
         }
 
-        if (offset >= _size)
+        if (room == 0)
         {
             request.ReplyError(Errno.ENOSPC);
             return;
         }
 
-        length = (uint)Math.Min(length, _size - offset);
+        length = (uint)Math.Min(length, room);
         _attributes.TouchModified();
         BeginChange(request, ExtentKind.Data, offset, length);
 
         // Of a file that the kernel caches it asks for durability with an FSYNC of its own.
         bool mustBeDurable = _options.Cache == CacheMode.None && (openFlags & LibC.O_DSYNC) != 0;
         NbdCommandFlags flags = mustBeDurable ? NbdCommandFlags.ForceUnitAccess : NbdCommandFlags.None;
-        ExportOperation operation = ExportOperation.For(request, ExportOperation.Kind.Write, length);
+        ExportOperation.Kind kind = isCut && !MayBeShort(request, openFlags)
+            ? ExportOperation.Kind.CutWrite
+            : ExportOperation.Kind.Write;
+        ExportOperation operation = ExportOperation.For(request, kind, length);
         CompleteUnlessAccepted(operation, _bytes.Write(offset, payload, length, flags, operation));
     }
 
@@ -84,6 +88,13 @@ internal sealed unsafe partial class ExportFile
         ExportOperation operation = ExportOperation.For(request, ExportOperation.Kind.Empty, 0);
         CompleteUnlessAccepted(operation, _pool.Flush(operation));
     }
+
+    /// <summary>
+    /// Whether the kernel makes a short write of a short answer. For pages of its cache, and for the parts of a direct write
+    /// that it sends at one time, that would be EIO.
+    /// </summary>
+    private bool MayBeShort(FuseRequest request, uint openFlags) =>
+        !request.IsWriteback && (_options.Cache == CacheMode.None || (openFlags & LibC.O_DIRECT) == 0);
 
     private static void CompleteUnlessAccepted(ExportOperation operation, Errno error)
     {

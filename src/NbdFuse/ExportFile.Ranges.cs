@@ -6,7 +6,7 @@ namespace NbdFuse;
 
 /// <content>
 /// FALLOCATE. fallocate(2) promises zeroes for a punched and for a zeroed range alike, so both are WRITE_ZEROES;
-/// TRIM promises nothing about the content.
+/// TRIM promises nothing about the content. The kernel sends no FSYNC after it, and does not tell it of O_DSYNC.
 /// </content>
 internal sealed unsafe partial class ExportFile
 {
@@ -14,7 +14,7 @@ internal sealed unsafe partial class ExportFile
     private const uint PunchHole = 0x02;
     private const uint ZeroRange = 0x10;
 
-    internal void Fallocate(FuseRequest request, uint mode, ulong offset, ulong length)
+    internal void Fallocate(FuseRequest request, ulong handle, uint mode, ulong offset, ulong length)
     {
         bool keepsSize = (mode & KeepSize) != 0;
         bool isPunch = mode == (PunchHole | KeepSize);
@@ -40,7 +40,8 @@ internal sealed unsafe partial class ExportFile
         {
             _attributes.TouchModified();
             BeginChange(request, ExtentKind.Unknown, offset, length);
-            NbdCommandFlags flags = isPunch ? NbdCommandFlags.None : NbdCommandFlags.NoHole;
+            NbdCommandFlags flags = (isPunch ? NbdCommandFlags.None : NbdCommandFlags.NoHole)
+                | (MustBeDurable(handle) ? NbdCommandFlags.ForceUnitAccess : NbdCommandFlags.None);
             ExportOperation operation = ExportOperation.For(request, ExportOperation.Kind.Empty, 0);
             CompleteUnlessAccepted(
                 operation, _bytes.WriteZeroes(offset, Math.Min(length, _size - offset), flags, operation));

@@ -1,6 +1,5 @@
 using Fuse;
 using Linux;
-using Nbd.Protocol;
 
 namespace NbdFuse;
 
@@ -40,7 +39,7 @@ internal sealed partial class ExportFile
         && Volatile.Read(ref _refuseUntil) != 0
         && Interlocked.Exchange(ref _refuseUntil, 0) >= Environment.TickCount64;
 
-    private unsafe void WriteFromCachePastEnd(FuseRequest request, ulong offset, byte* payload)
+    private void TellOfOverrun()
     {
         Volatile.Write(ref _refuseUntil, Environment.TickCount64 + OverrunMilliseconds);
         if (Kernel is KernelCache kernel)
@@ -55,17 +54,5 @@ internal sealed partial class ExportFile
                 TaskCreationOptions.LongRunning,
                 TaskScheduler.Default);
         }
-
-        if (offset >= _size)
-        {
-            request.ReplyError(Errno.ENOSPC);
-            return;
-        }
-
-        _attributes.TouchModified();
-        BeginChange(request, ExtentKind.Data, offset, _size - offset);
-        ExportOperation operation = ExportOperation.For(request, ExportOperation.Kind.CutWrite, 0);
-        CompleteUnlessAccepted(
-            operation, _bytes.Write(offset, payload, (uint)(_size - offset), NbdCommandFlags.None, operation));
     }
 }

@@ -12,8 +12,8 @@ namespace NbdFuse;
 /// </summary>
 internal sealed partial class ExportFile
 {
-    /// <summary>A bit of the handle of a file that was opened with O_DSYNC, which is also in O_SYNC.</summary>
-    internal const ulong DurableHandle = 2;
+    // A bit of the handle of a file that was opened with O_DSYNC, which is also in O_SYNC.
+    private const ulong DurableHandle = 2;
 
     private readonly NbdConnectionPool _pool;
     private readonly ExportFileOptions _options;
@@ -60,6 +60,9 @@ internal sealed partial class ExportFile
 
     /// <summary>Nothing may be written.</summary>
     internal bool IsReadOnly => _options.ReadOnly;
+
+    /// <summary>Whether a change through a handle that OPEN told must be durable before it is answered.</summary>
+    internal static bool MustBeDurable(ulong handle) => (handle & DurableHandle) != 0;
 
     internal void Open(FuseRequest request, uint flags)
     {

@@ -1,3 +1,4 @@
+using Fuse;
 using Tmds.Linux;
 
 namespace NbdFuse;
@@ -25,6 +26,9 @@ internal sealed record ExportFileOptions
 
     internal CacheMode Cache { get; init; }
 
+    /// <summary>Every change must be durable before it is answered, as if all files were opened with O_SYNC.</summary>
+    internal bool IsSynchronous { get; init; }
+
     internal TimeSpan AttrTimeout { get; init; } = FuseOptions.DefaultAttrTimeout;
 
     internal TimeSpan EntryTimeout { get; init; } = FuseOptions.DefaultEntryTimeout;
@@ -50,6 +54,7 @@ internal sealed record ExportFileOptions
             Umask = fuse.Umask ?? (fuse.AllowOther ? ProcessUmask() : 0),
             KeepCache = fuse.KernelCache || keepCache,
             Cache = invocation.Cache,
+            IsSynchronous = fuse.MountFlags.HasFlag(FuseMountFlags.Synchronous),
             AttrTimeout = fuse.AttrTimeout,
             EntryTimeout = fuse.EntryTimeout,
         };

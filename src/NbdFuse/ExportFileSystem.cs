@@ -69,7 +69,7 @@ internal sealed unsafe partial class ExportFileSystem(FileTree tree, uint? onlyU
     {
         if (FindFile(request) is FileNode file)
         {
-            file.Fallocate(request, mode, offset, length);
+            file.Fallocate(request, handle, mode, offset, length);
         }
     }
 

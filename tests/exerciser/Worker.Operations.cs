@@ -15,8 +15,9 @@ internal sealed unsafe partial class Worker
         PrepareEnd(range);
         long expected = inside > 0 ? inside : -(long)Errno.ENOSPC;
         long count = file.Write(_buffer.Start, range.Length, range.Offset);
-        // The kernel makes EIO of every direct write that a FUSE file system cuts short, although it was written.
-        bool isCutDirectWrite = file == _files.Direct && inside > 0 && inside < range.Length && count == -(long)Errno.EIO;
+        // To a file that it caches the kernel takes no short answer for a direct write: it is ENOSPC, although it was written.
+        bool isCutDirectWrite =
+            file == _files.Direct && inside > 0 && inside < range.Length && count == -(long)Errno.ENOSPC;
         if (isCutDirectWrite)
         {
             // After an error it does not drop what others read into its cache meanwhile, partly from before the write.

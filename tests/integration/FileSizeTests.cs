@@ -21,6 +21,55 @@ public abstract class FileSizeTests : IntegrationTest
         Assert.Equal(data[..(1000 + unaligned)], file.Read(start, 4096));
     }
 
+    public static TheoryData<string, int> CachesAndSizes()
+    {
+        TheoryData<string, int> cases = [];
+        foreach (string cache in new[] { "none", "writethrough", "writeback" })
+        {
+            cases.Add(cache, (1 << 20) + 1);
+            cases.Add(cache, (1 << 20) + 512);
+            cases.Add(cache, (1 << 20) + 4096);
+        }
+
+        return cases;
+    }
+
+    [Theory]
+    [MemberData(nameof(CachesAndSizes))]
+    public void A_direct_read_over_the_end_is_short(string cache, int size)
+    {
+        NbdServer server = Nbdkit("pattern", $"{size}");
+        NbdFuseMount mount = Mount(new MountRequest { Options = [$"--cache={cache}"], Source = [server.Uri] });
+        using RawFile file = RawFile.Open(mount.File, LibC.O_RDONLY | LibC.O_DIRECT);
+        byte[] expected = Data.Pattern(0, size);
+
+        Assert.Equal(expected, file.Read(0, 2 << 20));
+        Assert.Equal(expected[^(size % 8192)..], file.Read(size - (size % 8192), 8192));
+        Assert.Empty(file.Read(2 << 20, 4096));
+    }
+
+    /// <summary>
+    /// What block devices give is a short write. To a file that it caches the kernel sends direct writes in parts, all at one
+    /// time, and takes a short answer to one for an error: EIO.
+    /// </summary>
+    [Theory]
+    [MemberData(nameof(CachesAndSizes))]
+    public void A_direct_write_over_the_end_keeps_what_fits(string cache, int size)
+    {
+        NbdServer server = Nbdkit("memory", $"{size}");
+        NbdFuseMount mount = Mount(new MountRequest { Options = [$"--cache={cache}"], Source = [server.Uri] });
+        using RawFile file = RawFile.Open(mount.File, LibC.O_RDWR | LibC.O_DIRECT);
+        byte[] data = Data.Random(65536);
+        int start = (size - 8192) & ~4095;
+
+        Assert.Equal(cache == "none" ? size - start : -LibC.ENOSPC, file.Write(start, data));
+        Assert.Equal(-LibC.ENOSPC, file.Write(2 << 20, data));
+
+        Assert.Equal(0, file.Fsync());
+        Assert.Equal(data[..(size - start)], file.Read(start, 65536));
+        Assert.Equal(size, new FileInfo(mount.File).Length);
+    }
+
     [Theory]
     [InlineData(0)]
     [InlineData(4096)]

@@ -91,6 +91,17 @@ public sealed class TlsTests : IntegrationTest
         Assert.DoesNotContain(File.ReadAllText(other).Trim().Split(':')[1], output);
     }
 
+    [Fact]
+    public void Who_comes_without_TLS_is_told_how_to_ask_for_it()
+    {
+        NbdServer server = Nbdkit("--tls=require", $"--tls-psk={Keys}", "pattern", "64K");
+
+        (int exitCode, string output) = RunNbdFuse(Folder.Folder("mnt"), "--unix", server.Socket);
+
+        Assert.Equal(1, exitCode);
+        Assert.Contains("connect with TLS, with nbds in place of nbd in the URI (without a URI: --tls=require)", output);
+    }
+
     [Theory]
     [InlineData("x509")]
     [InlineData("psk")]

@@ -60,7 +60,9 @@ internal sealed partial class NbdHandshake
     private NbdException TlsRequired(string subject, string saying) => IsEncrypted
         ? Violation($"it says that {subject} requires TLS, which is in use{saying}")
         : new NbdException(
-            $"{_peer}: the server requires TLS for {subject}{saying}; connect with TLS (nbds in place of nbd "
-            + "in the URI, --tls=require without a URI)",
-            Errno.EOPNOTSUPP);
+            $"{_peer}: the server requires TLS for {subject}{saying}; connect with TLS, with nbds in place of nbd in the URI",
+            Errno.EOPNOTSUPP)
+        {
+            RequiresTls = true,
+        };
 }

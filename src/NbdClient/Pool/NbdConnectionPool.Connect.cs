@@ -34,9 +34,12 @@ public sealed unsafe partial class NbdConnectionPool
                 {
                     throw new NbdException(
                         $"{exception.Message}; this was connection {i + 1} of {pool.ConnectionCount}: "
-                        + "if the server takes no more clients, use one connection (-C 1)",
+                        + "if the server takes no more clients, use one connection",
                         exception.Errno,
-                        exception);
+                        exception)
+                    {
+                        SuggestsOneConnection = true,
+                    };
                 }
 
                 pool.Add(i, socket, negotiated);
@@ -104,8 +107,11 @@ public sealed unsafe partial class NbdConnectionPool
             throw new NbdException(
                 $"{Endpoint}: connection {index + 1} found another export than the first one "
                 + $"({negotiated.Export.SizeBytes} instead of {Export.SizeBytes} bytes, or other flags, or TLS on only one); "
-                + "use one connection (-C 1)",
-                Errno.EIO);
+                + "use one connection",
+                Errno.EIO)
+            {
+                SuggestsOneConnection = true,
+            };
         }
 
         ConnectionTransport transport = _rings is null

@@ -44,11 +44,15 @@ internal static unsafe class SocketConnector
         };
     }
 
-    private static SafeFd ConnectTcp(NbdEndpoint.Tcp endpoint, SocketWait wait, CancellationToken cancellationToken)
+    private static SafeFd ConnectTcp(NbdEndpoint.Tcp endpoint, SocketWait wait, CancellationToken cancellationToken) =>
+        ConnectToAny(endpoint, Resolve(endpoint, wait.Deadline, cancellationToken), wait);
+
+    /// <summary>Connects to the first address of a host where that succeeds.</summary>
+    /// <exception cref="NbdException">Tells each address, and why not there, if there are several.</exception>
+    internal static SafeFd ConnectToAny(NbdEndpoint.Tcp endpoint, IPAddress[] addresses, SocketWait wait)
     {
-        IPAddress[] addresses = Resolve(endpoint, wait.Deadline, cancellationToken);
         Deadline end = wait.Deadline;
-        NbdException? first = null;
+        List<(IPAddress Address, NbdException Failure)> tried = [];
         for (int i = 0; i < addresses.Length; i++)
         {
             // An address that swallows packets gets its share of the time, not all of it.
@@ -65,11 +69,25 @@ internal static unsafe class SocketConnector
             }
             catch (NbdException e)
             {
-                first ??= e;
+                tried.Add((addresses[i], e));
             }
         }
 
-        throw first ?? new NbdException($"connect to {endpoint}: the name has no address", Errno.ENOENT);
+        throw tried.Count switch
+        {
+            0 => new NbdException($"connect to {endpoint}: the name has no address", Errno.ENOENT),
+            1 => tried[0].Failure,
+            _ => FailedEverywhere(endpoint, tried),
+        };
+    }
+
+    private static NbdException FailedEverywhere(
+        NbdEndpoint.Tcp endpoint, List<(IPAddress Address, NbdException Failure)> tried)
+    {
+        IEnumerable<string> reasons = tried
+            .GroupBy(failed => failed.Failure.Errno, failed => failed.Address)
+            .Select(group => $"{Reason(endpoint, group.Key)} at {string.Join(", ", group)}");
+        return new NbdException($"connect to {endpoint}: {string.Join("; ", reasons)}", tried[0].Failure.Errno);
     }
 
     private static IPAddress[] Resolve(NbdEndpoint.Tcp endpoint, Deadline deadline, CancellationToken cancellationToken)
@@ -278,7 +296,10 @@ internal static unsafe class SocketConnector
     private static NbdException TimedOut(NbdEndpoint endpoint, string phase) =>
         new($"connect to {endpoint}: the time limit passed while {phase}", Errno.ETIMEDOUT);
 
-    private static NbdException Failed(NbdEndpoint endpoint, Errno errno)
+    private static NbdException Failed(NbdEndpoint endpoint, Errno errno) =>
+        new($"connect to {endpoint}: {Reason(endpoint, errno)}", errno);
+
+    private static string Reason(NbdEndpoint endpoint, Errno errno)
     {
         string hint = errno switch
         {
@@ -291,6 +312,6 @@ internal static unsafe class SocketConnector
                 " (is the machine with this CID running, and a server on this port in it?)",
             _ => "",
         };
-        return new NbdException($"connect to {endpoint}: {LinuxException.Describe(errno)}{hint}", errno);
+        return LinuxException.Describe(errno) + hint;
     }
 }

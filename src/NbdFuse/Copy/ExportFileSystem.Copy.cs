@@ -54,7 +54,7 @@ internal sealed partial class ExportFileSystem
         else
         {
             destination.CopiesTo(to);
-            export.Copy(request, origin, to, (copy.DestinationHandle & ExportFile.DurableHandle) != 0);
+            export.Copy(request, origin, to, ExportFile.MustBeDurable(copy.DestinationHandle));
         }
     }
 }

@@ -237,7 +237,7 @@ internal sealed partial class ExportFile
         uint access = flags & (uint)LibC.O_ACCMODE;
         bool isDirtying = access == LibC.O_RDWR
             || (access == LibC.O_WRONLY && _options.Cache == CacheMode.Writeback);
-        ulong durable = (flags & LibC.O_DSYNC) != 0 ? DurableHandle : 0;
+        ulong durable = (flags & LibC.O_DSYNC) != 0 || _options.IsSynchronous ? DurableHandle : 0;
         if (!isDirtying)
         {
             return durable;

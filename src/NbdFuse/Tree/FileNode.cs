@@ -30,7 +30,7 @@ internal abstract unsafe class FileNode(ulong number) : TreeNode(number)
 
     internal abstract void Fsync(FuseRequest request);
 
-    internal abstract void Fallocate(FuseRequest request, uint mode, ulong offset, ulong length);
+    internal abstract void Fallocate(FuseRequest request, ulong handle, uint mode, ulong offset, ulong length);
 
     /// <summary>Where a range lies, as far as it is inside the file. Only while the export is connected to.</summary>
     internal virtual ExportRange Locate(ulong offset, ulong length) =>

@@ -29,12 +29,12 @@ internal sealed unsafe partial class ListedExportNode
     internal override void Fsync(FuseRequest request) => FindFile(request)?.Fsync(request);
 
     /// <inheritdoc/>
-    internal override void Fallocate(FuseRequest request, uint mode, ulong offset, ulong length)
+    internal override void Fallocate(FuseRequest request, ulong handle, uint mode, ulong offset, ulong length)
     {
         if (FindFile(request) is ExportFile file)
         {
             _attributes.TouchModified();
-            file.Fallocate(request, mode, offset, length);
+            file.Fallocate(request, handle, mode, offset, length);
         }
     }
 

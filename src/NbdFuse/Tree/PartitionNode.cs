@@ -105,7 +105,7 @@ internal sealed unsafe class PartitionNode(
     internal override void Fsync(FuseRequest request) => disk.Fsync(request);
 
     /// <inheritdoc/>
-    internal override void Fallocate(FuseRequest request, uint mode, ulong offset, ulong length)
+    internal override void Fallocate(FuseRequest request, ulong handle, uint mode, ulong offset, ulong length)
     {
         bool endsBeyond = offset > partition.Length || length > partition.Length - offset;
         if (endsBeyond && (mode & (KeepSize | PunchHole)) == 0)
@@ -121,7 +121,7 @@ internal sealed unsafe class PartitionNode(
             length = Math.Min(length, partition.Length - offset);
             Changing?.Invoke(partition.Start + offset, length);
             attributes.TouchModified();
-            disk.Fallocate(request, mode, partition.Start + offset, length);
+            disk.Fallocate(request, handle, mode, partition.Start + offset, length);
         }
     }
 

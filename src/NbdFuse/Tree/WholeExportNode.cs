@@ -56,10 +56,10 @@ internal sealed unsafe class WholeExportNode(ulong number, ExportFile file) : Fi
     internal override void Fsync(FuseRequest request) => file.Fsync(request);
 
     /// <inheritdoc/>
-    internal override void Fallocate(FuseRequest request, uint mode, ulong offset, ulong length)
+    internal override void Fallocate(FuseRequest request, ulong handle, uint mode, ulong offset, ulong length)
     {
         Changing?.Invoke(offset, length);
-        file.Fallocate(request, mode, offset, length);
+        file.Fallocate(request, handle, mode, offset, length);
     }
 
     /// <inheritdoc/>

@@ -220,9 +220,7 @@ public sealed class BlockStatusTests
     {
         Action<FakePeer> Serve(uint allocation, uint bitmap) => peer =>
         {
-            peer.Send(Frame.Newstyle());
-            peer.Expect(Frame.U32(3) + Frame.Option(Frame.ExtendedHeaders));
-            peer.Send(Frame.OptionReply(Frame.ExtendedHeaders, Frame.Ack));
+            peer.AgreeToExtendedHeaders();
             peer.Expect(Frame.MetaContextFor(Frame.SetMetaContext, "", Bitmap, Allocation));
             bool swap = allocation > bitmap;
             string[] replies =

@@ -33,13 +33,12 @@ public sealed class ExportListTests
     {
         IReadOnlyList<NbdListedExport> exports = await ListAsync(peer =>
         {
-            Greet(peer);
+            peer.Greet();
             peer.Expect(Frame.Option(Frame.List));
             peer.Send(Frame.ServerEntry("disk", "the\u001b[2Jfirst") + Frame.ServerEntry(""));
             peer.Send(Frame.ServerEntry("\u00e4\n") + Frame.ServerEntry(new string('n', 4096), new string('d', 9000)));
             peer.Send(Frame.OptionReply(Frame.List, Frame.Ack));
-            peer.Expect(Frame.Option(Frame.Abort));
-            peer.ExpectEnd();
+            peer.ExpectAbort();
         });
 
         Assert.Equal(["disk", "", "\u00e4\n", new string('n', 4096)], exports.Select(export => export.Name));
@@ -53,11 +52,10 @@ public sealed class ExportListTests
     {
         Assert.Empty(await ListAsync(peer =>
         {
-            Greet(peer);
+            peer.Greet();
             peer.Expect(Frame.Option(Frame.List));
             peer.Send(Frame.OptionReply(Frame.List, Frame.Ack));
-            peer.Expect(Frame.Option(Frame.Abort));
-            peer.ExpectEnd();
+            peer.ExpectAbort();
         }));
     }
 
@@ -67,7 +65,7 @@ public sealed class ExportListTests
         IReadOnlyList<NbdListedExport> exports = await ListAsync(
             peer =>
             {
-                Greet(peer);
+                peer.Greet();
                 peer.Expect(Frame.Option(Frame.StructuredReply));
                 peer.Send(Frame.OptionReply(Frame.StructuredReply, Frame.Ack));
                 peer.Expect(Frame.Option(Frame.List));
@@ -90,8 +88,7 @@ public sealed class ExportListTests
                 peer.Expect(Frame.MetaContextFor(Frame.ListMetaContext, "c"));
                 peer.Send(Frame.MetaContextReply(Frame.ListMetaContext, 0, "base:allocation"));
                 peer.Send(Frame.OptionReply(Frame.ListMetaContext, 0x80000001));
-                peer.Expect(Frame.Option(Frame.Abort));
-                peer.ExpectEnd();
+                peer.ExpectAbort();
             },
             withDetails: true);
 
@@ -112,11 +109,10 @@ public sealed class ExportListTests
     {
         NbdException exception = await Assert.ThrowsAsync<NbdException>(() => ListAsync(peer =>
         {
-            Greet(peer);
+            peer.Greet();
             peer.Expect(Frame.Option(Frame.List));
             peer.Send(Frame.ServerEntry("a") + Frame.OptionReply(Frame.List, reply, Frame.Text("no\u0007way")));
-            peer.Expect(Frame.Option(Frame.Abort));
-            peer.ExpectEnd();
+            peer.ExpectAbort();
         }));
 
         Assert.Contains(message, exception.Message);
@@ -129,7 +125,7 @@ public sealed class ExportListTests
     {
         NbdException exception = await Assert.ThrowsAsync<NbdProtocolException>(() => ListAsync(peer =>
         {
-            Greet(peer);
+            peer.Greet();
             peer.Expect(Frame.Option(Frame.List));
             peer.Send(list);
             peer.Drain();
@@ -143,7 +139,7 @@ public sealed class ExportListTests
     {
         NbdException exception = await Assert.ThrowsAsync<NbdException>(() => ListAsync(peer =>
         {
-            Greet(peer);
+            peer.Greet();
             peer.Expect(Frame.Option(Frame.List));
             peer.SendForEver(Frame.ServerEntry("again"));
         }));
@@ -157,7 +153,7 @@ public sealed class ExportListTests
     {
         NbdException exception = await Assert.ThrowsAsync<NbdProtocolException>(() => ListAsync(peer =>
         {
-            Greet(peer);
+            peer.Greet();
             peer.Expect(Frame.Option(Frame.List));
             peer.SendForEver(Frame.ServerEntry("again", new string('x', 1_000_000)));
         }));
@@ -214,13 +210,12 @@ public sealed class ExportListTests
     {
         using FakeNbdServer server = new(peer =>
         {
-            Greet(peer);
+            peer.Greet();
             peer.Expect(Frame.Option(Frame.StructuredReply));
             peer.Send(Frame.OptionReply(Frame.StructuredReply, 0x80000001));
             peer.Expect(Frame.InfoFor("x"));
             AnswerInfo(peer, 4096, 1);
-            peer.Expect(Frame.Option(Frame.Abort));
-            peer.ExpectEnd();
+            peer.ExpectAbort();
         });
 
         NbdExport export = await NbdClient.GetExportAsync(
@@ -239,7 +234,7 @@ public sealed class ExportListTests
     {
         using FakeNbdServer server = new(peer =>
         {
-            Greet(peer);
+            peer.Greet();
             peer.Expect(Frame.Option(Frame.StructuredReply));
             peer.Send(Frame.OptionReply(Frame.StructuredReply, Frame.Ack));
             peer.Expect(Frame.InfoFor("x"));
@@ -250,8 +245,7 @@ public sealed class ExportListTests
                 peer.Send(Frame.OptionReply(Frame.ExtendedHeaders, 0x80000001));
             }
 
-            peer.Expect(Frame.Option(Frame.Abort));
-            peer.ExpectEnd();
+            peer.ExpectAbort();
         });
 
         NbdException exception = await Assert.ThrowsAsync<NbdException>(() => NbdClient.GetExportAsync(
@@ -260,12 +254,6 @@ public sealed class ExportListTests
         server.Finish();
         Assert.Contains(message, exception.Message);
         Assert.Equal(errno, exception.Errno);
-    }
-
-    private static void Greet(FakePeer peer)
-    {
-        peer.Send(Frame.Newstyle());
-        peer.Expect(Frame.U32(3));
     }
 
     private static void AnswerInfo(FakePeer peer, ulong size, int flags)

@@ -193,9 +193,7 @@ public sealed unsafe class ExtendedHeaderTests
 
     private static void Handshake(FakePeer peer, ulong size = 1024 * 1024)
     {
-        peer.Send(Frame.Newstyle());
-        peer.Expect(Frame.U32(3) + Frame.Option(Frame.ExtendedHeaders));
-        peer.Send(Frame.OptionReply(Frame.ExtendedHeaders, Frame.Ack));
+        peer.AgreeToExtendedHeaders();
         peer.Expect(Frame.GoFor(""));
         peer.Send(Frame.ExportInfo(size, 0x0ced) + Frame.OptionReply(Frame.Go, Frame.Ack));
         peer.IsExtended = true;

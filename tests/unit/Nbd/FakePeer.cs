@@ -194,11 +194,70 @@ internal sealed class FakePeer : IDisposable
         return hasPayload ? request with { Payload = Receive((int)request.Length) } : request;
     }
 
+    /// <summary>Answers WRITEs of nothing but this byte, until another command comes.</summary>
+    internal void AnswerWrites(byte content)
+    {
+        for (FakeRequest request = ReceiveRequest(); request.Type == 1; request = ReceiveRequest())
+        {
+            Assert.Equal(-1, request.Payload.AsSpan().IndexOfAnyExcept(content));
+            Send(Frame.SimpleReply(0, request.Cookie));
+        }
+    }
+
     /// <summary>DISC, then the end.</summary>
     internal void ExpectDisconnect()
     {
         Assert.Equal(2, ReceiveRequest().Type);
         ExpectEnd();
+    }
+
+    /// <summary>Receives an option, whatever it is; null: the client left instead.</summary>
+    internal uint? ReceiveOption()
+    {
+        byte[] first = new byte[1];
+        if (ReceiveSome(first) == 0)
+        {
+            return null;
+        }
+
+        byte[] header = [.. first, .. Receive(15)];
+        _ = Receive((int)BinaryPrimitives.ReadUInt32BigEndian(header.AsSpan(12)));
+        return BinaryPrimitives.ReadUInt32BigEndian(header.AsSpan(8));
+    }
+
+    /// <summary>ABORT, then the end.</summary>
+    internal void ExpectAbort()
+    {
+        Expect(Frame.Option(Frame.Abort));
+        ExpectEnd();
+    }
+
+    /// <summary>The greeting of both sides.</summary>
+    internal void Greet()
+    {
+        Send(Frame.Newstyle());
+        Expect(Frame.U32(3));
+    }
+
+    /// <summary>Expects an option and acknowledges it after these replies.</summary>
+    internal void Answer(string option, string replies, uint number)
+    {
+        Expect(option);
+        Send(replies + Frame.OptionReply(number, Frame.Ack));
+    }
+
+    /// <summary>Greets a client that asks for structured replies first.</summary>
+    internal void AgreeToStructuredReplies()
+    {
+        Greet();
+        Answer(Frame.Option(Frame.StructuredReply), "", Frame.StructuredReply);
+    }
+
+    /// <summary>Greets a client that asks for extended headers first.</summary>
+    internal void AgreeToExtendedHeaders()
+    {
+        Greet();
+        Answer(Frame.Option(Frame.ExtendedHeaders), "", Frame.ExtendedHeaders);
     }
 
     /// <summary>A whole handshake with GO; afterwards the connection is in the transmission phase.</summary>
@@ -210,8 +269,7 @@ internal sealed class FakePeer : IDisposable
         string extraInfos = "",
         X509Certificate2? certificate = null)
     {
-        Send(Frame.Newstyle());
-        Expect(Frame.U32(3));
+        Greet();
         if (certificate is not null)
         {
             StartTls(certificate);
@@ -235,8 +293,7 @@ internal sealed class FakePeer : IDisposable
         string extraInfos = "",
         int flags = 0x0c6d)
     {
-        Send(Frame.Newstyle());
-        Expect(Frame.U32(3));
+        Greet();
         Expect(Frame.Option(Frame.ExtendedHeaders));
         Send(Frame.OptionReply(Frame.ExtendedHeaders, extended ? Frame.Ack : 0x80000001));
         if (!extended)

@@ -1,14 +1,12 @@
-using System.Diagnostics;
 using global::Nbd;
 using Linux;
 
 namespace UnitTests.Nbd;
 
-/// <summary>What a server refuses, and what a broken or hostile server does before the transmission phase.</summary>
+/// <summary>What a server refuses, and what a broken or hostile server does, before the transmission phase.</summary>
 public sealed class HandshakeRefusalTests
 {
     private const ulong Size = 1024 * 1024;
-    private static readonly string s_abort = Frame.Option(Frame.Abort);
 
     /// <summary>Error reply to GO, what the message must hold, errno.</summary>
     public static TheoryData<uint, string, Errno> Refusals => new()
@@ -68,16 +66,16 @@ public sealed class HandshakeRefusalTests
     {
         NbdException exception = Negotiation.Refuse("x", peer =>
         {
-            AnswerUpToGo(peer, "x");
+            Negotiation.AnswerUpToGo(peer, "x");
             peer.Send(Frame.OptionReply(Frame.Go, reply, Frame.Text("no\u0007way")));
-            peer.Expect(s_abort);
-            peer.ExpectEnd();
+            peer.ExpectAbort();
         });
 
         Assert.Contains(message, exception.Message);
         Assert.Contains("(the server says: no?way)", exception.Message);
         Assert.Equal(errno, exception.Errno);
         Assert.DoesNotContain('\u0007', exception.Message);
+        Assert.Equal(reply == 0x80000005, exception.RequiresTls);
     }
 
     [Theory]
@@ -88,7 +86,7 @@ public sealed class HandshakeRefusalTests
         const string Name = "a\u001b[2J\u0085\u202eb";
         NbdException exception = Negotiation.Refuse(Name, peer =>
         {
-            AnswerUpToGo(peer, Name);
+            Negotiation.AnswerUpToGo(peer, Name);
             peer.Send(Frame.OptionReply(Frame.Go, reply));
             peer.Drain();
         });
@@ -105,10 +103,9 @@ public sealed class HandshakeRefusalTests
         {
             NbdException exception = Negotiation.Refuse("x", peer =>
             {
-                AnswerUpToGo(peer, "x");
+                Negotiation.AnswerUpToGo(peer, "x");
                 peer.Send(Frame.OptionReply(Frame.Go, 0x80000002, Frame.Text(said)));
-                peer.Expect(s_abort);
-                peer.ExpectEnd();
+                peer.ExpectAbort();
             });
 
             Assert.Contains($"(the server says: {said[..300]}...)", exception.Message);
@@ -121,7 +118,7 @@ public sealed class HandshakeRefusalTests
     {
         NbdException exception = Negotiation.Refuse("x", peer =>
         {
-            AnswerUpToGo(peer, "x");
+            Negotiation.AnswerUpToGo(peer, "x");
             peer.Send(answer);
             peer.Drain();
         });
@@ -146,79 +143,6 @@ public sealed class HandshakeRefusalTests
     }
 
     [Fact]
-    public void An_unknown_export_is_reported_with_the_names_of_the_others()
-    {
-        NbdException exception = Negotiation.Refuse("x", peer =>
-        {
-            AnswerUpToGo(peer, "x");
-            peer.Send(Frame.OptionReply(Frame.Go, 0x80000006, Frame.Text("not here")));
-            peer.Expect(Frame.Option(Frame.List));
-            peer.Send(Frame.ServerEntry("a", "first") + Frame.ServerEntry("") + Frame.ServerEntry("b\u001b[2J"));
-            peer.Send(Frame.OptionReply(Frame.List, Frame.Ack));
-            peer.Expect(s_abort);
-            peer.ExpectEnd();
-        });
-
-        Assert.Equal(
-            "fake: no export named 'x' (the server says: not here); the server has: 'a', the default export, 'b?[2J'",
-            exception.Message);
-        Assert.Equal(Errno.ENOENT, exception.Errno);
-    }
-
-    /// <summary>nbdkit calls an export unknown that its plugin cannot open.</summary>
-    [Fact]
-    public void An_export_that_is_listed_but_cannot_be_opened_is_not_called_missing_only() =>
-        Assert.Equal(
-            "fake: no export named 'x'; the server lists it all the same: it may be unable to open it (see its own messages)",
-            RefuseWithList(
-                Frame.ServerEntry("a") + Frame.ServerEntry("x") + Frame.OptionReply(Frame.List, Frame.Ack)).Message);
-
-    [Fact]
-    public void A_server_that_has_no_exports_or_does_not_list_them_is_quoted_so()
-    {
-        Assert.EndsWith("the server has no exports", RefuseWithList(Frame.OptionReply(Frame.List, Frame.Ack)).Message);
-        Assert.EndsWith(
-            "the server does not list its exports",
-            RefuseWithList(Frame.OptionReply(Frame.List, 0x80000002, Frame.Text("secret"))).Message);
-    }
-
-    [Fact]
-    public void Malformed_lists_change_nothing_but_the_message()
-    {
-        foreach (string list in new[]
-        {
-            "",
-            Frame.OptionReply(Frame.List, Frame.Server),
-            Frame.OptionReply(Frame.List, Frame.Server, "000000"),
-            Frame.OptionReply(Frame.List, Frame.Server, "00000002" + "41"),
-            Frame.OptionReply(Frame.List, Frame.Server, "ffffffff" + "41"),
-            Frame.OptionReply(Frame.List, Frame.Server, Frame.U32(4097) + Frame.Zeroes(4097)),
-            Frame.OptionReply(Frame.List, Frame.Ack, "00"),
-            Frame.OptionReply(Frame.Go, Frame.Ack),
-            Frame.OptionReplyMagic + Frame.U32(3) + Frame.U32(2) + "7fffffff",
-        })
-        {
-            NbdException exception = RefuseWithList(list);
-
-            Assert.Equal("fake: no export named 'x'; the server did not list its exports", exception.Message);
-            Assert.Equal(Errno.ENOENT, exception.Errno);
-        }
-    }
-
-    [Fact]
-    public void An_endless_list_is_cut()
-    {
-        NbdException exception = Negotiation.Refuse("x", peer =>
-        {
-            RefuseAsUnknown(peer, "x");
-            peer.SendForEver(Frame.ServerEntry("again"));
-        });
-
-        Assert.EndsWith("'again', ...", exception.Message);
-        Assert.Equal(Errno.ENOENT, exception.Errno);
-    }
-
-    [Fact]
     public void Endless_information_is_cut()
     {
         foreach ((string info, string message) in new[]
@@ -229,7 +153,7 @@ public sealed class HandshakeRefusalTests
         {
             NbdException exception = Negotiation.Refuse("x", peer =>
             {
-                AnswerUpToGo(peer, "x");
+                Negotiation.AnswerUpToGo(peer, "x");
                 peer.SendForEver(info);
             });
 
@@ -248,7 +172,7 @@ public sealed class HandshakeRefusalTests
         [
             Negotiation.Refuse("x", peer =>
             {
-                AnswerUpToGo(peer, "x");
+                Negotiation.AnswerUpToGo(peer, "x");
                 peer.Send(Frame.ExportInfo(size, 1));
                 peer.Drain();
             }),
@@ -267,44 +191,6 @@ public sealed class HandshakeRefusalTests
             Assert.Contains($"a size of {size} bytes", exception.Message);
             Assert.Equal(Errno.EFBIG, exception.Errno);
         });
-    }
-
-    [Fact]
-    public void The_end_of_the_stream_is_reported_wherever_it_comes()
-    {
-        string conversation = Frame.Newstyle()
-            + Frame.OptionReply(Frame.StructuredReply, Frame.Ack)
-            + Frame.ExportInfo(Size, 1)
-            + Frame.OptionReply(Frame.Go, Frame.Ack);
-        for (int length = 0; length < conversation.Length / 2; length++)
-        {
-            NbdException exception = Negotiation.Refuse("", peer => peer.Send(conversation[..(2 * length)]), finish: false);
-
-            Assert.Contains("fake: the server closed the connection while we were", exception.Message);
-            Assert.Equal(Errno.ECONNRESET, exception.Errno);
-        }
-    }
-
-    [Fact]
-    public void A_server_that_hangs_up_after_EXPORT_NAME_has_refused()
-    {
-        NbdException exception = Negotiation.Refuse("x", peer =>
-        {
-            peer.Send(Frame.Newstyle(0));
-            peer.Expect(Frame.U32(0) + Frame.Option(Frame.ExportName, Frame.Text("x")));
-        });
-
-        Assert.Contains("fake: the server refused export 'x' by closing the connection", exception.Message);
-        Assert.Equal(Errno.ENOENT, exception.Errno);
-    }
-
-    [Fact]
-    public void An_oldstyle_server_has_no_named_export()
-    {
-        NbdException exception = Negotiation.Refuse("x", peer => peer.Send(Frame.Oldstyle(Size, 0, 1)));
-
-        Assert.Contains("no export named 'x'", exception.Message);
-        Assert.Equal(Errno.ENOENT, exception.Errno);
     }
 
     [Fact]
@@ -329,56 +215,6 @@ public sealed class HandshakeRefusalTests
         }
     }
 
-    [Fact]
-    public void A_silent_server_costs_no_more_than_the_time_limit()
-    {
-        foreach (string said in new[] { "", Frame.InitMagic, Frame.Newstyle() })
-        {
-            using ManualResetEventSlim isSilent = new();
-            using FakeNbdServer server = new(peer =>
-            {
-                peer.Send(said);
-                isSilent.Set();
-                peer.Drain();
-            });
-            using (SafeFd socket = SocketConnector.Connect(server.Endpoint, HandshakeTests.Soon(), CancellationToken.None))
-            {
-                // Before that the time limit would race with the server.
-                Assert.True(isSilent.Wait(FakeNbdServer.TimeLimit, TestContext.Current.CancellationToken));
-
-                NbdException exception = Assert.ThrowsAny<NbdException>(() => NbdHandshake.Run(
-                    socket, "", "fake", Deadline.After(TimeSpan.FromMilliseconds(50)), CancellationToken.None));
-
-                Assert.Contains("did not answer within the time limit while we were waiting for", exception.Message);
-                Assert.Equal(Errno.ETIMEDOUT, exception.Errno);
-            }
-
-            server.Finish();
-        }
-    }
-
-    [Fact]
-    public void Cancellation_ends_the_handshake_at_once()
-    {
-        using CancellationTokenSource cancellation = new();
-        using FakeNbdServer server = new(peer =>
-        {
-            peer.Send(Frame.InitMagic);
-            cancellation.Cancel();
-            peer.Drain();
-        });
-        using (SafeFd socket = SocketConnector.Connect(server.Endpoint, HandshakeTests.Soon(), CancellationToken.None))
-        {
-            long start = Stopwatch.GetTimestamp();
-
-            Assert.Throws<OperationCanceledException>(() =>
-                NbdHandshake.Run(socket, "", "fake", HandshakeTests.Soon(), cancellation.Token));
-            Assert.True(Stopwatch.GetElapsedTime(start) < FakeNbdServer.TimeLimit);
-        }
-
-        server.Finish();
-    }
-
     [Theory]
     [InlineData("a\0b", Errno.EINVAL)]
     [InlineData(null, Errno.ENAMETOOLONG)]
@@ -391,25 +227,4 @@ public sealed class HandshakeRefusalTests
 
         Assert.Equal(errno, exception.Errno);
     }
-
-    private static void AnswerUpToGo(FakePeer peer, string exportName)
-    {
-        peer.Send(Frame.Newstyle());
-        peer.Expect(Frame.U32(3) + Frame.Option(Frame.StructuredReply));
-        peer.Send(Frame.OptionReply(Frame.StructuredReply, Frame.Ack));
-        peer.Expect(Frame.GoFor(exportName));
-    }
-
-    private static void RefuseAsUnknown(FakePeer peer, string exportName)
-    {
-        AnswerUpToGo(peer, exportName);
-        peer.Send(Frame.OptionReply(Frame.Go, 0x80000006));
-        peer.Expect(Frame.Option(Frame.List));
-    }
-
-    private static NbdException RefuseWithList(string list) => Negotiation.Refuse("x", peer =>
-    {
-        RefuseAsUnknown(peer, "x");
-        peer.Send(list);
-    });
 }

@@ -50,9 +50,7 @@ public sealed class HandshakeTests
     {
         using FakeNbdServer server = new(peer =>
         {
-            peer.Send(Frame.Newstyle());
-            peer.Expect(Frame.U32(3) + Frame.Option(Frame.StructuredReply));
-            peer.Send(Frame.OptionReply(Frame.StructuredReply, Frame.Ack));
+            peer.AgreeToStructuredReplies();
             peer.Expect(Frame.GoFor(""));
             peer.Send(Frame.ExportInfo(Size, 1) + Frame.OptionReply(Frame.Go, Frame.Ack) + "ab");
             peer.ExpectEnd();

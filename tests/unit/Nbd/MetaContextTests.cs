@@ -41,7 +41,7 @@ public sealed class MetaContextTests
     {
         NegotiatedConnection connection = Negotiation.Agree(s_allocation, peer =>
         {
-            OptionTests.AgreeToExtendedHeaders(peer);
+            peer.AgreeToExtendedHeaders();
             peer.Expect(Frame.MetaContextFor(Frame.SetMetaContext, "", Allocation));
             // What came before an error does not count.
             peer.Send(Context(1, Allocation) + Reply(error, Frame.Text("no")));
@@ -61,15 +61,14 @@ public sealed class MetaContextTests
     {
         using FakeNbdServer server = new(peer =>
         {
-            OptionTests.AgreeToExtendedHeaders(peer);
+            peer.AgreeToExtendedHeaders();
             peer.Expect(Frame.InfoFor(""));
             peer.Send(Frame.OptionReply(Frame.InfoOption, Frame.Info, Frame.U16(0) + Frame.U64(4096) + Frame.U16(1)));
             peer.Send(Frame.OptionReply(Frame.InfoOption, Frame.Ack));
             peer.Expect(Frame.MetaContextFor(Frame.ListMetaContext, ""));
             peer.Send(Frame.MetaContextReply(Frame.ListMetaContext, 0, Allocation));
             peer.Send(Frame.OptionReply(Frame.ListMetaContext, error, Frame.Text("no")));
-            peer.Expect(Frame.Option(Frame.Abort));
-            peer.ExpectEnd();
+            peer.ExpectAbort();
         });
 
         NbdExport export = await NbdClient.GetExportAsync(
@@ -87,7 +86,7 @@ public sealed class MetaContextTests
     {
         IReadOnlyList<string> contexts = await ListAsync(["base:", "qemu:", "qemu:dirty-bitmap:b0"], peer =>
         {
-            AgreeToStructuredReplies(peer);
+            peer.AgreeToStructuredReplies();
             peer.Expect(Frame.MetaContextFor(Frame.ListMetaContext, "x", "base:", "qemu:", "qemu:dirty-bitmap:b0"));
             foreach (string name in (string[])["qemu:dirty-bitmap:b0", Allocation, "qemu:dirty-bitmap:b0"])
             {
@@ -95,8 +94,7 @@ public sealed class MetaContextTests
             }
 
             peer.Send(Frame.OptionReply(Frame.ListMetaContext, Frame.Ack));
-            peer.Expect(Frame.Option(Frame.Abort));
-            peer.ExpectEnd();
+            peer.ExpectAbort();
         });
 
         Assert.Equal(["qemu:dirty-bitmap:b0", Allocation], contexts);
@@ -107,11 +105,10 @@ public sealed class MetaContextTests
     {
         Assert.Empty(await ListAsync([], peer =>
         {
-            AgreeToStructuredReplies(peer);
+            peer.AgreeToStructuredReplies();
             peer.Expect(Frame.MetaContextFor(Frame.ListMetaContext, "x"));
             peer.Send(Frame.OptionReply(Frame.ListMetaContext, Frame.Ack));
-            peer.Expect(Frame.Option(Frame.Abort));
-            peer.ExpectEnd();
+            peer.ExpectAbort();
         }));
     }
 
@@ -128,12 +125,11 @@ public sealed class MetaContextTests
     {
         NbdException exception = await Assert.ThrowsAsync<NbdException>(() => ListAsync(["base:"], peer =>
         {
-            AgreeToStructuredReplies(peer);
+            peer.AgreeToStructuredReplies();
             peer.Expect(Frame.MetaContextFor(Frame.ListMetaContext, "x", "base:"));
             peer.Send(Frame.MetaContextReply(Frame.ListMetaContext, 0, Allocation));
             peer.Send(Frame.OptionReply(Frame.ListMetaContext, error, Frame.Text("no")));
-            peer.Expect(Frame.Option(Frame.Abort));
-            peer.ExpectEnd();
+            peer.ExpectAbort();
         }));
 
         Assert.Contains(message, exception.Message);
@@ -148,8 +144,7 @@ public sealed class MetaContextTests
             peer.Send(Frame.Newstyle());
             peer.Expect(Frame.U32(3) + Frame.Option(Frame.StructuredReply));
             peer.Send(Frame.OptionReply(Frame.StructuredReply, 0x80000001));
-            peer.Expect(Frame.Option(Frame.Abort));
-            peer.ExpectEnd();
+            peer.ExpectAbort();
         }));
 
         Assert.Contains("does not agree to structured replies, without which there are no meta contexts", exception.Message);
@@ -164,9 +159,8 @@ public sealed class MetaContextTests
     {
         NbdException exception = await Assert.ThrowsAsync<NbdException>(() => ListAsync([query], peer =>
         {
-            AgreeToStructuredReplies(peer);
-            peer.Expect(Frame.Option(Frame.Abort));
-            peer.ExpectEnd();
+            peer.AgreeToStructuredReplies();
+            peer.ExpectAbort();
         }));
 
         Assert.Contains("is not the name of a meta context", exception.Message);
@@ -178,9 +172,7 @@ public sealed class MetaContextTests
     {
         NegotiatedConnection connection = Negotiation.Agree(s_allocation with { ExtendedHeaders = false }, peer =>
         {
-            peer.Send(Frame.Newstyle());
-            peer.Expect(Frame.U32(3) + Frame.Option(Frame.StructuredReply));
-            peer.Send(Frame.OptionReply(Frame.StructuredReply, Frame.Ack));
+            peer.AgreeToStructuredReplies();
             OptionTests.SelectAllocation(peer, 1);
             peer.Expect(Frame.GoFor(""));
             peer.Send(Frame.OptionReply(Frame.Go, 0x80000001));
@@ -198,7 +190,7 @@ public sealed class MetaContextTests
     {
         NbdException exception = Negotiation.Refuse(s_allocation, peer =>
         {
-            OptionTests.AgreeToExtendedHeaders(peer);
+            peer.AgreeToExtendedHeaders();
             peer.Expect(Frame.MetaContextFor(Frame.SetMetaContext, "", Allocation));
             peer.Send(answer);
             peer.Drain();
@@ -219,7 +211,7 @@ public sealed class MetaContextTests
             new NbdClientOptions { MetaContexts = [name ?? $"base:{new string('a', 4092)}"] },
             peer =>
             {
-                OptionTests.AgreeToExtendedHeaders(peer);
+                peer.AgreeToExtendedHeaders();
                 peer.Drain();
             });
 
@@ -233,7 +225,7 @@ public sealed class MetaContextTests
         string[] names = [.. Enumerable.Range(0, 65).Select(i => $"{i:d3}:{new string('\u00e9', 2046)}")];
         NegotiatedConnection connection = Negotiation.Agree(new NbdClientOptions { MetaContexts = names[..64] }, peer =>
         {
-            OptionTests.AgreeToExtendedHeaders(peer);
+            peer.AgreeToExtendedHeaders();
             peer.Expect(Frame.MetaContextFor(Frame.SetMetaContext, "", names[..64]));
             peer.Send(string.Concat(Enumerable.Range(0, 64).Reverse().Select(i => Context((uint)i, names[i]))));
             peer.Send(Reply(Frame.Ack));
@@ -244,17 +236,10 @@ public sealed class MetaContextTests
 
         NbdException exception = Negotiation.Refuse(new NbdClientOptions { MetaContexts = names }, peer =>
         {
-            OptionTests.AgreeToExtendedHeaders(peer);
+            peer.AgreeToExtendedHeaders();
             peer.Drain();
         });
         Assert.Contains("65 meta contexts were asked for; at most 64", exception.Message);
-    }
-
-    private static void AgreeToStructuredReplies(FakePeer peer)
-    {
-        peer.Send(Frame.Newstyle());
-        peer.Expect(Frame.U32(3) + Frame.Option(Frame.StructuredReply));
-        peer.Send(Frame.OptionReply(Frame.StructuredReply, Frame.Ack));
     }
 
     private static async Task<IReadOnlyList<string>> ListAsync(string[] queries, Action<FakePeer> script)

@@ -160,9 +160,10 @@ public sealed class MutationTests
         }
     }
 
-    private static byte[] Mutate(string hex, int seed)
+    private static byte[] Mutate(string hex, int seed) => Mutate(hex, new Random(seed));
+
+    internal static byte[] Mutate(string hex, Random random)
     {
-        Random random = new(seed);
         byte[] bytes = Convert.FromHexString(hex);
         for (int changes = random.Next(1, 4); changes > 0; changes--)
         {

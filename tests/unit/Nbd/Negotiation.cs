@@ -40,6 +40,13 @@ internal static class Negotiation
         return exception;
     }
 
+    /// <summary>The server's side up to a GO that is still to be answered.</summary>
+    internal static void AnswerUpToGo(FakePeer peer, string exportName)
+    {
+        peer.AgreeToStructuredReplies();
+        peer.Expect(Frame.GoFor(exportName));
+    }
+
     private static NegotiatedConnection Run(FakeNbdServer server, NbdClientOptions? options, string exportName)
     {
         using SafeFd socket = SocketConnector.Connect(server.Endpoint, HandshakeTests.Soon(), CancellationToken.None);

@@ -13,9 +13,8 @@ public sealed class NegotiationEndTests
     {
         using FakeNbdServer server = new(peer =>
         {
-            NegotiationTests.Greet(peer);
-            peer.Expect(Frame.Option(Frame.Abort));
-            peer.ExpectEnd();
+            peer.Greet();
+            peer.ExpectAbort();
         });
         NbdNegotiation negotiation = await NegotiationTests.ConnectAsync(server);
 
@@ -32,7 +31,7 @@ public sealed class NegotiationEndTests
     {
         using FakeNbdServer server = new(peer =>
         {
-            NegotiationTests.Greet(peer);
+            peer.Greet();
             NegotiationTests.AnswerGo(peer, "", 4096);
             FakeRequest request = peer.ReceiveRequest();
             peer.Send(Frame.SimpleReply(0, request.Cookie) + Frame.Zeroes((int)request.Length));
@@ -55,7 +54,7 @@ public sealed class NegotiationEndTests
     {
         using FakeNbdServer server = new(peer =>
         {
-            NegotiationTests.Greet(peer);
+            peer.Greet();
             peer.Expect(Frame.Option(Frame.List));
             peer.Send(Frame.OptionReply(Frame.Go, Frame.Ack));
             peer.ExpectEnd();
@@ -75,7 +74,7 @@ public sealed class NegotiationEndTests
     {
         using FakeNbdServer server = new(peer =>
         {
-            NegotiationTests.Greet(peer);
+            peer.Greet();
             peer.Expect(Frame.Option(Frame.List));
             peer.ExpectEnd();
         });
@@ -95,8 +94,8 @@ public sealed class NegotiationEndTests
         using CancellationTokenSource cancellation = new();
         using FakeNbdServer server = new(peer =>
         {
-            NegotiationTests.Greet(peer);
-            NegotiationTests.Answer(peer, Frame.Option(Frame.List), "", Frame.List);
+            peer.Greet();
+            peer.Answer(Frame.Option(Frame.List), "", Frame.List);
             peer.Expect(Frame.Option(Frame.List));
             cancellation.Cancel();
             peer.ExpectEnd();
@@ -116,7 +115,7 @@ public sealed class NegotiationEndTests
         string most = Frame.ServerEntry("again", new string('x', 1_000_000));
         using FakeNbdServer server = new(peer =>
         {
-            NegotiationTests.Greet(peer);
+            peer.Greet();
             for (int step = 0; step < 2; step++)
             {
                 peer.Expect(Frame.Option(Frame.List));
@@ -144,7 +143,7 @@ public sealed class NegotiationEndTests
     {
         using FakeNbdServer server = new(peer =>
         {
-            NegotiationTests.Greet(peer);
+            peer.Greet();
             for (int i = 0; i < 20; i++)
             {
                 peer.Expect(Frame.Option(Frame.List));
@@ -153,8 +152,7 @@ public sealed class NegotiationEndTests
                 peer.Send(Frame.ServerEntry("a") + Frame.OptionReply(Frame.List, Frame.Ack));
             }
 
-            peer.Expect(Frame.Option(Frame.Abort));
-            peer.ExpectEnd();
+            peer.ExpectAbort();
         });
         await using (NbdNegotiation negotiation = await NegotiationTests.ConnectAsync(server))
         {

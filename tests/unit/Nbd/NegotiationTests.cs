@@ -22,17 +22,16 @@ public sealed class NegotiationTests
     {
         using FakeNbdServer server = new(peer =>
         {
-            Greet(peer);
-            Answer(peer, Frame.Option(Frame.List), Frame.ServerEntry("a", "first") + Frame.ServerEntry("b"), Frame.List);
+            peer.Greet();
+            peer.Answer(Frame.Option(Frame.List), Frame.ServerEntry("a", "first") + Frame.ServerEntry("b"), Frame.List);
             AnswerInfo(peer, "a", 512);
-            Answer(peer, Frame.Option(Frame.StructuredReply), "", Frame.StructuredReply);
-            Answer(
-                peer,
+            peer.Answer(Frame.Option(Frame.StructuredReply), "", Frame.StructuredReply);
+            peer.Answer(
                 Frame.MetaContextFor(Frame.ListMetaContext, "b", "base:", "qemu:"),
                 Frame.MetaContextReply(Frame.ListMetaContext, 0, Dirty)
                     + Frame.MetaContextReply(Frame.ListMetaContext, 0, Allocation),
                 Frame.ListMetaContext);
-            Answer(peer, Frame.Option(Frame.List), "", Frame.List);
+            peer.Answer(Frame.Option(Frame.List), "", Frame.List);
             AnswerSet(peer, "b", (8, Dirty), (9, Allocation));
             AnswerInfo(peer, "a", 512);
             AnswerInfo(peer, "b", 4096);
@@ -69,13 +68,13 @@ public sealed class NegotiationTests
     {
         using FakeNbdServer server = new(peer =>
         {
-            Greet(peer);
+            peer.Greet();
             Refuse(peer, Frame.Option(Frame.ExtendedHeaders), Frame.ExtendedHeaders, error);
             Refuse(peer, Frame.Option(Frame.StructuredReply), Frame.StructuredReply, error);
             Refuse(peer, Frame.Option(Frame.List), Frame.List, error);
             Refuse(peer, Frame.InfoFor("a"), Frame.InfoOption, error);
             Refuse(peer, Frame.MetaContextFor(Frame.ListMetaContext, "a"), Frame.ListMetaContext, error);
-            Answer(peer, Frame.Option(Frame.StructuredReply), "", Frame.StructuredReply);
+            peer.Answer(Frame.Option(Frame.StructuredReply), "", Frame.StructuredReply);
             Refuse(peer, Frame.MetaContextFor(Frame.SetMetaContext, "a", Allocation), Frame.SetMetaContext, error);
             if (error != 0x80000001)
             {
@@ -113,10 +112,9 @@ public sealed class NegotiationTests
     {
         using FakeNbdServer server = new(peer =>
         {
-            Greet(peer);
+            peer.Greet();
             Refuse(peer, Frame.Option(Frame.StructuredReply), Frame.StructuredReply, 0x80000007);
-            peer.Expect(Frame.Option(Frame.Abort));
-            peer.ExpectEnd();
+            peer.ExpectAbort();
         });
         await using NbdNegotiation negotiation = await ConnectAsync(server);
 
@@ -162,7 +160,7 @@ public sealed class NegotiationTests
             peer =>
             {
                 AnswerSet(peer, "a", (1, Allocation));
-                Answer(peer, Frame.MetaContextFor(Frame.SetMetaContext, "a"), "", Frame.SetMetaContext);
+                peer.Answer(Frame.MetaContextFor(Frame.SetMetaContext, "a"), "", Frame.SetMetaContext);
             },
             async negotiation =>
             {
@@ -176,11 +174,9 @@ public sealed class NegotiationTests
     {
         using FakeNbdServer server = new(peer =>
         {
-            Greet(peer);
-            Answer(peer, Frame.Option(Frame.ExtendedHeaders), "", Frame.ExtendedHeaders);
+            peer.AgreeToExtendedHeaders();
             AnswerSet(peer, "a", (1, Allocation));
-            peer.Expect(Frame.Option(Frame.Abort));
-            peer.ExpectEnd();
+            peer.ExpectAbort();
         });
         await using (NbdNegotiation negotiation = await ConnectAsync(server))
         {
@@ -204,9 +200,9 @@ public sealed class NegotiationTests
     {
         using FakeNbdServer server = new(peer =>
         {
-            Greet(peer);
+            peer.Greet();
             Refuse(peer, Frame.GoFor("a"), Frame.Go, 0x8000000a);
-            Answer(peer, Frame.Option(Frame.ExtendedHeaders), "", Frame.ExtendedHeaders);
+            peer.Answer(Frame.Option(Frame.ExtendedHeaders), "", Frame.ExtendedHeaders);
             AnswerGo(peer, "a", 4096);
             peer.IsExtended = true;
             peer.ExpectDisconnect();
@@ -230,7 +226,7 @@ public sealed class NegotiationTests
     {
         using FakeNbdServer server = new(peer =>
         {
-            Greet(peer);
+            peer.Greet();
             Refuse(peer, Frame.InfoFor("a"), Frame.InfoOption, 0x80000001);
             Refuse(peer, Frame.GoFor("a"), Frame.Go, 0x80000001);
             peer.Expect(Frame.Option(Frame.ExportName, Frame.Text("a")));
@@ -308,8 +304,7 @@ public sealed class NegotiationTests
     {
         using FakeNbdServer server = new(peer =>
         {
-            Greet(peer);
-            Answer(peer, Frame.Option(Frame.StructuredReply), "", Frame.StructuredReply);
+            peer.AgreeToStructuredReplies();
             script(peer);
             AnswerGo(peer, opened, 4096);
             peer.ExpectDisconnect();
@@ -329,30 +324,15 @@ public sealed class NegotiationTests
     internal static Task<NbdNegotiation> ConnectAsync(FakeNbdServer server, NbdClientOptions? options = null) =>
         NbdNegotiation.ConnectAsync(server.Endpoint, options, Token);
 
-    internal static void Greet(FakePeer peer)
-    {
-        peer.Send(Frame.Newstyle());
-        peer.Expect(Frame.U32(3));
-    }
-
-    /// <summary>Expects an option and acknowledges it after these replies.</summary>
-    internal static void Answer(FakePeer peer, string option, string replies, uint number)
-    {
-        peer.Expect(option);
-        peer.Send(replies + Frame.OptionReply(number, Frame.Ack));
-    }
-
-    internal static void AnswerSet(FakePeer peer, string exportName, params (uint Id, string Name)[] contexts) => Answer(
-        peer,
+    internal static void AnswerSet(FakePeer peer, string exportName, params (uint Id, string Name)[] contexts) => peer.Answer(
         Frame.MetaContextFor(Frame.SetMetaContext, exportName, [.. contexts.Select(context => context.Name)]),
         string.Concat(contexts.Select(context => Frame.MetaContextReply(Frame.SetMetaContext, context.Id, context.Name))),
         Frame.SetMetaContext);
 
     internal static void AnswerGo(FakePeer peer, string exportName, ulong size) =>
-        Answer(peer, Frame.GoFor(exportName), Frame.ExportInfo(size, 1), Frame.Go);
+        peer.Answer(Frame.GoFor(exportName), Frame.ExportInfo(size, 1), Frame.Go);
 
-    private static void AnswerInfo(FakePeer peer, string exportName, ulong size) => Answer(
-        peer,
+    private static void AnswerInfo(FakePeer peer, string exportName, ulong size) => peer.Answer(
         Frame.InfoFor(exportName),
         Frame.OptionReply(Frame.InfoOption, Frame.Info, Frame.U16(0) + Frame.U64(size) + Frame.U16(1)),
         Frame.InfoOption);

@@ -19,11 +19,10 @@ public sealed class NegotiationTlsTests : TlsTest
         using X509Certificate2 certificate = Certificates.Server(Host);
         using FakeNbdServer server = new(peer =>
         {
-            NegotiationTests.Greet(peer);
-            NegotiationTests.Answer(peer, Frame.Option(Frame.ExtendedHeaders), "", Frame.ExtendedHeaders);
+            peer.AgreeToExtendedHeaders();
             NegotiationTests.AnswerSet(peer, "a", (1, Allocation));
             peer.StartTls(certificate);
-            NegotiationTests.Answer(peer, Frame.Option(Frame.StructuredReply), "", Frame.StructuredReply);
+            peer.Answer(Frame.Option(Frame.StructuredReply), "", Frame.StructuredReply);
             NegotiationTests.AnswerGo(peer, "a", 4096);
             peer.ExpectDisconnect();
         });
@@ -58,9 +57,8 @@ public sealed class NegotiationTlsTests : TlsTest
         using FakeNbdServer server = new(peer =>
         {
             Upgrade(peer, certificate);
-            NegotiationTests.Answer(peer, Frame.Option(Frame.List), Frame.ServerEntry("a"), Frame.List);
-            peer.Expect(Frame.Option(Frame.Abort));
-            peer.ExpectEnd();
+            peer.Answer(Frame.Option(Frame.List), Frame.ServerEntry("a"), Frame.List);
+            peer.ExpectAbort();
         });
         await using (NbdNegotiation negotiation =
             await NegotiationTests.ConnectAsync(server, new NbdClientOptions { Tls = Options() }))
@@ -78,11 +76,10 @@ public sealed class NegotiationTlsTests : TlsTest
     {
         using FakeNbdServer server = new(peer =>
         {
-            NegotiationTests.Greet(peer);
+            peer.Greet();
             peer.Expect(StartTls);
             peer.Send(Frame.OptionReply(Frame.StartTls, 0x80000001));
-            peer.Expect(Frame.Option(Frame.Abort));
-            peer.ExpectEnd();
+            peer.ExpectAbort();
         });
 
         NbdException exception = await Assert.ThrowsAsync<NbdException>(
@@ -97,8 +94,7 @@ public sealed class NegotiationTlsTests : TlsTest
     {
         using FakeNbdServer server = new(peer =>
         {
-            NegotiationTests.Greet(peer);
-            NegotiationTests.Answer(peer, Frame.Option(Frame.StructuredReply), "", Frame.StructuredReply);
+            peer.AgreeToStructuredReplies();
             peer.Expect(StartTls);
             peer.Send(Frame.OptionReply(Frame.StartTls, 0x80000002));
             NegotiationTests.AnswerGo(peer, "", 4096);
@@ -124,7 +120,7 @@ public sealed class NegotiationTlsTests : TlsTest
         using X509Certificate2 certificate = Certificates.Server("other.example");
         using FakeNbdServer server = new(peer =>
         {
-            NegotiationTests.Greet(peer);
+            peer.Greet();
             peer.FailTls(certificate);
         });
         await using NbdNegotiation negotiation = await NegotiationTests.ConnectAsync(server, Allow);
@@ -141,9 +137,8 @@ public sealed class NegotiationTlsTests : TlsTest
     {
         using FakeNbdServer server = new(peer =>
         {
-            NegotiationTests.Greet(peer);
-            peer.Expect(Frame.Option(Frame.Abort));
-            peer.ExpectEnd();
+            peer.Greet();
+            peer.ExpectAbort();
         });
         await using (NbdNegotiation negotiation = await NegotiationTests.ConnectAsync(server))
         {

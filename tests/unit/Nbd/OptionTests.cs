@@ -58,7 +58,7 @@ public sealed class OptionTests
     {
         NegotiatedConnection connection = Negotiation.Agree(s_allocation, peer =>
         {
-            AgreeToExtendedHeaders(peer);
+            peer.AgreeToExtendedHeaders();
             SelectAllocation(peer, 1);
             Go(peer, flags: 0x1081);
         });
@@ -75,7 +75,7 @@ public sealed class OptionTests
     {
         Assert.True(Negotiation.Agree(new NbdClientOptions { ExtendedHeaders = true }, peer =>
         {
-            AgreeToExtendedHeaders(peer);
+            peer.AgreeToExtendedHeaders();
             Go(peer);
         }).Export.ExtendedHeaders);
     }
@@ -85,9 +85,7 @@ public sealed class OptionTests
     {
         NegotiatedConnection connection = Negotiation.Agree(s_allocation with { ExtendedHeaders = false }, peer =>
         {
-            peer.Send(Frame.Newstyle());
-            peer.Expect(Frame.U32(3) + Frame.Option(Frame.StructuredReply));
-            peer.Send(Frame.OptionReply(Frame.StructuredReply, Frame.Ack));
+            peer.AgreeToStructuredReplies();
             SelectAllocation(peer, 1);
             peer.Expect(Frame.GoFor(""));
             peer.Send(Frame.ExportInfo(1, 1) + Frame.OptionReply(Frame.Go, 0x8000000a));
@@ -109,8 +107,7 @@ public sealed class OptionTests
     {
         NbdException exception = Negotiation.Refuse(new NbdClientOptions { ExtendedHeaders = agreed }, peer =>
         {
-            peer.Send(Frame.Newstyle());
-            peer.Expect(Frame.U32(3));
+            peer.Greet();
             if (agreed)
             {
                 peer.Expect(Frame.Option(Frame.ExtendedHeaders));
@@ -130,8 +127,7 @@ public sealed class OptionTests
                 peer.Send(Frame.OptionReply(Frame.ExtendedHeaders, 0x80000001));
             }
 
-            peer.Expect(Frame.Option(Frame.Abort));
-            peer.ExpectEnd();
+            peer.ExpectAbort();
         });
 
         Assert.Contains("requires extended headers, which were not agreed on", exception.Message);
@@ -143,11 +139,10 @@ public sealed class OptionTests
     {
         NbdException exception = Negotiation.Refuse(new NbdClientOptions { ExtendedHeaders = true }, peer =>
         {
-            AgreeToExtendedHeaders(peer);
+            peer.AgreeToExtendedHeaders();
             peer.Expect(Frame.GoFor(""));
             peer.Send(Frame.OptionReply(Frame.Go, 0x80000001));
-            peer.Expect(Frame.Option(Frame.Abort));
-            peer.ExpectEnd();
+            peer.ExpectAbort();
         });
 
         Assert.Contains("agreed to extended headers, but does not know NBD_OPT_GO", exception.Message);
@@ -176,7 +171,7 @@ public sealed class OptionTests
                 }
                 else
                 {
-                    AgreeToExtendedHeaders(peer);
+                    peer.AgreeToExtendedHeaders();
                     peer.Expect(Frame.MetaContextFor(Frame.SetMetaContext, "", Allocation));
                 }
 
@@ -193,9 +188,7 @@ public sealed class OptionTests
     {
         NbdExport export = Negotiation.Agree(new NbdClientOptions { FullInfo = true }, peer =>
         {
-            peer.Send(Frame.Newstyle());
-            peer.Expect(Frame.U32(3) + Frame.Option(Frame.StructuredReply));
-            peer.Send(Frame.OptionReply(Frame.StructuredReply, Frame.Ack));
+            peer.AgreeToStructuredReplies();
             peer.Expect(Frame.Option(
                 Frame.Go, Frame.LengthAndText("") + Frame.U16(3) + Frame.U16(1) + Frame.U16(2) + Frame.U16(3)));
             peer.Send(Frame.OptionReply(Frame.Go, Frame.Info, Frame.U16(1) + Frame.Text("main")));
@@ -204,13 +197,6 @@ public sealed class OptionTests
         }).Export;
 
         Assert.Equal(("main", "a?disk"), (export.CanonicalName, export.Description));
-    }
-
-    internal static void AgreeToExtendedHeaders(FakePeer peer)
-    {
-        peer.Send(Frame.Newstyle());
-        peer.Expect(Frame.U32(3) + Frame.Option(Frame.ExtendedHeaders));
-        peer.Send(Frame.OptionReply(Frame.ExtendedHeaders, Frame.Ack));
     }
 
     internal static void SelectAllocation(FakePeer peer, uint id)

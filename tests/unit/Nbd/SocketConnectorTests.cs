@@ -74,6 +74,51 @@ public sealed class SocketConnectorTests : IDisposable
     }
 
     [Fact]
+    public void All_addresses_of_a_host_are_tried_in_turn()
+    {
+        using Socket listener = Listen(new IPEndPoint(IPAddress.Loopback, 0));
+        NbdEndpoint.Tcp endpoint = new("host.example", ((IPEndPoint)listener.LocalEndPoint!).Port);
+        using SocketWait wait = new(HandshakeTests.Soon(), CancellationToken.None);
+
+        using SafeFd socket = SocketConnector.ConnectToAny(endpoint, Addresses("127.0.0.2", "127.0.0.1"), wait);
+
+        Assert.Equal(1, Option(socket, LibC.IPPROTO_TCP, LibC.TCP_NODELAY));
+    }
+
+    /// <summary>A full backlog, so that the kernel drops what wants to connect, stands for an address that swallows packets.</summary>
+    [Fact]
+    public void An_address_that_does_not_answer_is_left_for_the_next()
+    {
+        using Socket silent = Listen(new IPEndPoint(IPAddress.Loopback, 0), backlog: 0);
+        NbdEndpoint.Tcp endpoint = new("host.example", ((IPEndPoint)silent.LocalEndPoint!).Port);
+        using SafeFd first = Connect(endpoint with { Host = "127.0.0.1" });
+        using Socket listener = Listen(new IPEndPoint(IPAddress.Parse("127.0.0.2"), endpoint.Port));
+        using SocketWait wait = new(Deadline.After(TimeSpan.FromMilliseconds(500)), CancellationToken.None);
+
+        using SafeFd socket = SocketConnector.ConnectToAny(endpoint, Addresses("127.0.0.1", "127.0.0.2"), wait);
+
+        Assert.False(socket.IsInvalid);
+    }
+
+    [Fact]
+    public void All_addresses_that_were_tried_are_told_with_their_reasons()
+    {
+        using Socket silent = Listen(new IPEndPoint(IPAddress.Loopback, 0), backlog: 0);
+        NbdEndpoint.Tcp endpoint = new("host.example", ((IPEndPoint)silent.LocalEndPoint!).Port);
+        using SafeFd first = Connect(endpoint with { Host = "127.0.0.1" });
+        using SocketWait wait = new(Deadline.After(TimeSpan.FromMilliseconds(60)), CancellationToken.None);
+
+        NbdException exception = Assert.Throws<NbdException>(() => SocketConnector.ConnectToAny(
+            endpoint, Addresses("127.0.0.2", "127.0.0.1", "127.0.0.3"), wait));
+
+        Assert.Equal(
+            $"connect to host.example:{endpoint.Port}: Connection refused (is the server running?) at 127.0.0.2, 127.0.0.3; "
+            + "Connection timed out at 127.0.0.1",
+            exception.Message);
+        Assert.Equal(Errno.ECONNREFUSED, exception.Errno);
+    }
+
+    [Fact]
     public void A_full_backlog_is_waited_for_until_the_deadline()
     {
         using Socket listener = Listen(new UnixDomainSocketEndPoint(SocketPath), backlog: 0);
@@ -199,6 +244,8 @@ public sealed class SocketConnectorTests : IDisposable
         listener.Listen(backlog);
         return listener;
     }
+
+    private static IPAddress[] Addresses(params string[] addresses) => [.. addresses.Select(IPAddress.Parse)];
 
     private static SafeFd Connect(NbdEndpoint endpoint) =>
         SocketConnector.Connect(endpoint, HandshakeTests.Soon(), CancellationToken.None);

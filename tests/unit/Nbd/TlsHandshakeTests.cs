@@ -52,8 +52,7 @@ public sealed class TlsHandshakeTests : TlsTest
             peer.Send(Frame.Newstyle());
             peer.Expect(Frame.U32(3) + StartTls);
             peer.Send(Frame.OptionReply(Frame.StartTls, reply, Frame.Text("no\u0007tls")));
-            peer.Expect(Frame.Option(Frame.Abort));
-            peer.ExpectEnd();
+            peer.ExpectAbort();
         });
 
         Assert.Contains("TLS is required, but " + message, exception.Message);
@@ -90,8 +89,7 @@ public sealed class TlsHandshakeTests : TlsTest
             Options() with { Policy = NbdTlsPolicy.Allow },
             peer =>
             {
-                peer.Send(Frame.Newstyle());
-                peer.Expect(Frame.U32(3));
+                peer.Greet();
                 peer.FailTls(certificate);
             });
 
@@ -243,8 +241,7 @@ public sealed class TlsHandshakeTests : TlsTest
             peer.Send(Frame.Newstyle());
             peer.Expect(Frame.U32(3) + StartTls);
             peer.Send(Frame.OptionReply(Frame.StartTls, 0x80000001));
-            peer.Expect(Frame.Option(Frame.Abort));
-            peer.ExpectEnd();
+            peer.ExpectAbort();
         };
         using FakeNbdServer server = new(refuse, refuse);
         string uri = server.Endpoint.FormatUri("", encrypted: true) + "&tls-certificates=" + Folder.FullName;
@@ -272,8 +269,7 @@ public sealed class TlsHandshakeTests : TlsTest
             peer.Send(Frame.OptionReply(Frame.StructuredReply, 0x80000005));
             peer.Expect(Frame.GoFor(""));
             peer.Send(Frame.OptionReply(Frame.Go, 0x80000005));
-            peer.Expect(Frame.Option(Frame.Abort));
-            peer.ExpectEnd();
+            peer.ExpectAbort();
         });
 
         Assert.Contains("it says that the default export requires TLS, which is in use", exception.Message);

@@ -40,8 +40,7 @@ public abstract class TlsTest : IDisposable
 
     private protected static void Upgrade(FakePeer peer, X509Certificate2 certificate)
     {
-        peer.Send(Frame.Newstyle());
-        peer.Expect(Frame.U32(3));
+        peer.Greet();
         peer.StartTls(certificate);
     }
 
@@ -57,8 +56,7 @@ public abstract class TlsTest : IDisposable
     {
         using FakeNbdServer server = new(peer =>
         {
-            peer.Send(Frame.Newstyle());
-            peer.Expect(Frame.U32(3));
+            peer.Greet();
             peer.StartTls(certificate, client);
             peer.Expect(Frame.Option(Frame.StructuredReply));
             peer.Send(Frame.OptionReply(Frame.StructuredReply, Frame.Ack));
@@ -78,8 +76,7 @@ public abstract class TlsTest : IDisposable
     {
         NbdException exception = Refuse(options, peer =>
         {
-            peer.Send(Frame.Newstyle());
-            peer.Expect(Frame.U32(3));
+            peer.Greet();
             peer.FailTls(certificate);
         });
         Assert.Contains("the TLS handshake failed: the server's certificate is not trusted: ", exception.Message);
