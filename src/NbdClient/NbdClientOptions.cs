@@ -1,4 +1,5 @@
 using Linux;
+using Nbd.Protocol;
 
 namespace Nbd;
 
@@ -56,6 +57,24 @@ public sealed record NbdClientOptions
     /// connecting.
     /// </summary>
     public bool FullInfo { get; init; }
+
+    /// <summary>
+    /// Whether to ask for the block sizes that the server wants to be kept (NBD_INFO_BLOCK_SIZE); a server that needs them
+    /// may refuse who does not. Those that it tells unasked are kept, too. Default: true.
+    /// </summary>
+    public bool RequestBlockSizes { get; init; } = true;
+
+    /// <summary>
+    /// Which of the handshake flags are answered, of those that the server sent (proto.md, "Handshake flags"). Without
+    /// <see cref="NbdHandshakeFlags.FixedNewstyle"/> there are no options but EXPORT_NAME, so no TLS either. Default: all.
+    /// </summary>
+    public NbdHandshakeFlags HandshakeFlags { get; init; } = NbdHandshakeFlags.FixedNewstyle | NbdHandshakeFlags.NoZeroes;
+
+    /// <summary>
+    /// Whether <see cref="NbdConnectionPool"/> sends what the server said it does not take: parts of its blocks, and more than
+    /// its largest payload. For tests of servers; <see cref="NbdClient"/> always keeps to both. Default: false.
+    /// </summary>
+    public bool IgnoreBlockSizes { get; init; }
 
     /// <summary>
     /// Plain sockets are driven by these loops, one for each connection: for a program that serves something else on

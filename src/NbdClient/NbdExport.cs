@@ -52,6 +52,12 @@ public sealed record NbdExport
     public int MaximumPayloadBytes { get; init; } = DefaultMaximumPayloadBytes;
 
     /// <summary>
+    /// Whether replies come in chunks (proto.md, "Structured replies"): the server need not send what it knows to be zero.
+    /// True also with <see cref="ExtendedHeaders"/>.
+    /// </summary>
+    public bool StructuredReplies { get; init; }
+
+    /// <summary>
     /// Whether requests and replies have extended headers, so that commands without data, and what BLOCK_STATUS says,
     /// may have 64 bits of length (extended header extension of proto.md).
     /// </summary>

@@ -84,9 +84,10 @@ internal sealed partial class NbdHandshake
             _buffer,
             option,
             _exportNameUtf8,
-            wantsTexts
-                ? [NbdInfoType.Name, NbdInfoType.Description, NbdInfoType.BlockSize]
-                : [NbdInfoType.BlockSize])));
+            [
+                .. wantsTexts ? [NbdInfoType.Name, NbdInfoType.Description] : Array.Empty<NbdInfoType>(),
+                .. _options.RequestBlockSizes ? [NbdInfoType.BlockSize] : Array.Empty<NbdInfoType>(),
+            ])));
         NbdExport? export = null;
         NbdBlockSizeInfo? blockSizes = null;
         string? description = null;

@@ -161,7 +161,8 @@ internal sealed partial class NbdHandshake
         _channel.Receive(wire[..NbdGreeting.ServerFlagsBytes]);
         // A bit that the server did not send must not be answered: it would have to drop us.
         NbdHandshakeFlags flags = NbdGreeting.DecodeServerFlags(wire)
-            & (NbdHandshakeFlags.FixedNewstyle | NbdHandshakeFlags.NoZeroes);
+            & (NbdHandshakeFlags.FixedNewstyle | NbdHandshakeFlags.NoZeroes)
+            & _options.HandshakeFlags;
         NbdGreeting.EncodeClientFlags(wire, flags);
         _channel.Phase = "sending the client flags";
         _channel.Send(wire);
@@ -169,7 +170,9 @@ internal sealed partial class NbdHandshake
         _isFixedNewstyle = flags.HasFlag(NbdHandshakeFlags.FixedNewstyle);
         if (RequiresTls && !_isFixedNewstyle)
         {
-            throw NoTls("the server does not speak the fixed newstyle protocol, without which there is none");
+            throw NoTls(_options.HandshakeFlags.HasFlag(NbdHandshakeFlags.FixedNewstyle)
+                ? "the server does not speak the fixed newstyle protocol, without which there is none"
+                : "there is none without FixedNewstyle among the HandshakeFlags");
         }
     }
 
@@ -180,11 +183,11 @@ internal sealed partial class NbdHandshake
         if (_oldstyle is { } info)
         {
             RequireNoName();
-            return new NegotiatedConnection(MakeExport(info), StructuredReplies: false);
+            return new NegotiatedConnection(MakeExport(info));
         }
 
         NbdExport export = (_isFixedNewstyle ? go(NbdOption.Go) : null) ?? EnterByExportName();
-        return new NegotiatedConnection(export, _structuredReplies)
+        return new NegotiatedConnection(export)
         {
             ContextIds = [.. Contexts.Values],
             Tls = _channel.TakeTls(),
@@ -252,6 +255,7 @@ internal sealed partial class NbdHandshake
             Name = _exportName,
             SizeBytes = (long)info.SizeBytes,
             Flags = UsableFlags(info.Flags),
+            StructuredReplies = _structuredReplies,
             ExtendedHeaders = _extendedHeaders,
             MetaContexts = new MetaContextNames(Contexts.Keys),
         };

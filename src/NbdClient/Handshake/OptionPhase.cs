@@ -47,7 +47,7 @@ internal sealed class OptionPhase : IDisposable
     /// <param name="negotiated">What GO agreed on.</param>
     internal NbdConnectionPool Enter(NegotiatedConnection negotiated)
     {
-        NbdConnectionPool pool = NbdConnectionPool.Adopt(_endpoint, _captive, _socket!, negotiated, _options.Rings);
+        NbdConnectionPool pool = NbdConnectionPool.Adopt(_endpoint, _captive, _socket!, negotiated, _options);
         (_captive, _socket) = (null, null);
         Dispose();
         return pool;

@@ -66,7 +66,7 @@ internal sealed unsafe partial class NbdConnection : IDisposable
     {
         _transport = transport;
         _peer = peer;
-        _structuredReplies = negotiated.StructuredReplies;
+        _structuredReplies = negotiated.Export.StructuredReplies;
         _extendedHeaders = negotiated.Export.ExtendedHeaders;
         _chunkMagic = _extendedHeaders ? NbdMagic.ExtendedReply : NbdMagic.StructuredReply;
         _headerBytes = _extendedHeaders ? NbdChunkHeader.ExtendedSizeBytes : NbdChunkHeader.SizeBytes;

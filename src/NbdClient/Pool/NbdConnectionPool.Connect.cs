@@ -22,7 +22,7 @@ public sealed unsafe partial class NbdConnectionPool
         {
             NbdEndpoint address = captive?.Address ?? endpoint;
             (SafeFd socket, NegotiatedConnection negotiated) = Open();
-            pool = new NbdConnectionPool(endpoint, captive, negotiated, Connections(negotiated), options.Rings);
+            pool = new NbdConnectionPool(endpoint, captive, negotiated, Connections(negotiated), options);
             pool.Add(0, socket, negotiated);
             for (int i = 1; i < pool.ConnectionCount; i++)
             {

@@ -27,6 +27,7 @@ public sealed unsafe partial class NbdConnectionPool : IDisposable
     private readonly NbdConnection[] _connections;
     private readonly CaptiveServer? _captive;
     private readonly RingSet? _rings;
+    private readonly bool _keepsBlockSizes;
     private int _turn;
 
     // In the high half, the number of commands that changed data; in the low half, those that are just being
@@ -38,13 +39,14 @@ public sealed unsafe partial class NbdConnectionPool : IDisposable
     private int _lostChanges;
 
     private NbdConnectionPool(
-        NbdEndpoint endpoint, CaptiveServer? captive, NegotiatedConnection first, int connections, RingSet? rings)
+        NbdEndpoint endpoint, CaptiveServer? captive, NegotiatedConnection first, int connections, NbdClientOptions options)
     {
         (Endpoint, _captive, Export) = (endpoint, captive, first.Export);
         IsEncrypted = first.Tls is not null;
         // Rings drive plain sockets alone. Each uses its own connection for the requests of its processors: with more
         // connections than processors some would never be used.
-        _rings = IsEncrypted || connections > Environment.ProcessorCount ? null : rings;
+        _rings = IsEncrypted || connections > Environment.ProcessorCount ? null : options.Rings;
+        _keepsBlockSizes = !options.IgnoreBlockSizes;
         _connections = new NbdConnection[connections];
     }
 
@@ -73,7 +75,9 @@ public sealed unsafe partial class NbdConnectionPool : IDisposable
     public bool IsCaptive => _captive is not null;
 
     /// <summary>Largest READ of one command, in bytes: a multiple of the minimum block size.</summary>
-    public int MaximumReadBytes => Math.Min(NbdConnection.MaximumReadBytes, Export.MaximumPayloadBytes);
+    public int MaximumReadBytes => _keepsBlockSizes
+        ? Math.Min(NbdConnection.MaximumReadBytes, Export.MaximumPayloadBytes)
+        : NbdConnection.MaximumReadBytes;
 
     /// <summary>Commands that were accepted and did not complete yet.</summary>
     public int InFlight
@@ -273,11 +277,12 @@ public sealed unsafe partial class NbdConnectionPool : IDisposable
         ulong largest = type switch
         {
             NbdCommandType.Read => (ulong)MaximumReadBytes,
-            NbdCommandType.Write => (ulong)Export.MaximumPayloadBytes,
+            NbdCommandType.Write => _keepsBlockSizes ? (ulong)Export.MaximumPayloadBytes : uint.MaxValue,
             NbdCommandType.Flush => 0,
             _ => Export.ExtendedHeaders ? ulong.MaxValue : uint.MaxValue,
         };
-        return ((offset | length) & ((ulong)Export.MinimumBlockBytes - 1)) == 0 && length <= largest
+        ulong block = _keepsBlockSizes ? (ulong)Export.MinimumBlockBytes : 1;
+        return ((offset | length) & (block - 1)) == 0 && length <= largest
             && (length > 0 || largest == 0);
     }
 

@@ -23,7 +23,7 @@ public sealed unsafe class EarlyAnswerTests : IDisposable
     {
         NbdExport export = new() { Name = "", SizeBytes = 1 << 30, Flags = NbdTransmissionFlags.HasFlags };
         _connection = new NbdConnection(
-            _transport, new NegotiatedConnection(export, false), "fake", (_, reason) => _ends.Add(reason?.Message ?? "closed"));
+            _transport, new NegotiatedConnection(export), "fake", (_, reason) => _ends.Add(reason?.Message ?? "closed"));
         _connection.Start();
     }
 

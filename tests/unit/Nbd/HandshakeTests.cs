@@ -14,7 +14,7 @@ public sealed class HandshakeTests
         NegotiatedConnection connection = Negotiation.Agree(peer => peer.Handshake(
             Size, 0x0c6d, exportName: "disk", extraInfos: Frame.BlockSizeInfo(512, 65536, 8 * 1024 * 1024)), "disk");
 
-        Assert.True(connection.StructuredReplies);
+        Assert.True(connection.Export.StructuredReplies);
         Assert.Equal(
             new NbdExport
             {
@@ -24,6 +24,7 @@ public sealed class HandshakeTests
                 MinimumBlockBytes = 512,
                 PreferredBlockBytes = 65536,
                 MaximumPayloadBytes = 8 * 1024 * 1024,
+                StructuredReplies = true,
             },
             connection.Export);
     }
@@ -69,7 +70,7 @@ public sealed class HandshakeTests
     {
         NegotiatedConnection connection = Negotiation.Agree(peer => peer.Handshake(Size, 0x0081, structured: false));
 
-        Assert.False(connection.StructuredReplies);
+        Assert.False(connection.Export.StructuredReplies);
         Assert.False(connection.Export.CanDontFragment);
     }
 
@@ -94,7 +95,7 @@ public sealed class HandshakeTests
     [InlineData(0x841, nameof(NbdExport.CanFastZero), nameof(NbdExport.CanWriteZeroes))]
     public void Each_flag_is_a_property(int flags, params string[] properties)
     {
-        NbdExport export = Negotiation.Agree(peer => peer.Handshake(Size, flags)).Export;
+        NbdExport export = Negotiation.Agree(peer => peer.Handshake(Size, flags)).Export with { StructuredReplies = false };
 
         Assert.Equal(flags, (int)export.Flags);
         Assert.Equal(
@@ -119,7 +120,7 @@ public sealed class HandshakeTests
         }, "disk");
 
         Assert.Equal((long)Size, connection.Export.SizeBytes);
-        Assert.False(connection.StructuredReplies);
+        Assert.False(connection.Export.StructuredReplies);
         Assert.Equal(NbdExport.DefaultMaximumPayloadBytes, connection.Export.MaximumPayloadBytes);
     }
 
@@ -161,7 +162,7 @@ public sealed class HandshakeTests
 
         Assert.Equal((long)Size, connection.Export.SizeBytes);
         Assert.True(connection.Export.IsReadOnly && connection.Export.CanFlush);
-        Assert.False(connection.StructuredReplies);
+        Assert.False(connection.Export.StructuredReplies);
     }
 
     [Fact]

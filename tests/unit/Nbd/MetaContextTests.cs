@@ -49,7 +49,7 @@ public sealed class MetaContextTests
         });
 
         Assert.True(connection.Export.ExtendedHeaders);
-        Assert.True(connection.StructuredReplies);
+        Assert.True(connection.Export.StructuredReplies);
         Assert.Empty(connection.Export.MetaContexts);
         Assert.Empty(connection.ContextIds);
         Assert.Equal(NbdTransmissionFlags.HasFlags, connection.Export.Flags);
@@ -181,7 +181,7 @@ public sealed class MetaContextTests
         });
 
         Assert.Equal([Allocation], connection.Export.MetaContexts);
-        Assert.True(connection.StructuredReplies);
+        Assert.True(connection.Export.StructuredReplies);
     }
 
     [Theory]

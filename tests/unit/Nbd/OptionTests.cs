@@ -31,7 +31,7 @@ public sealed class OptionTests
             Go(peer);
         });
 
-        Assert.True(connection.StructuredReplies);
+        Assert.True(connection.Export.StructuredReplies);
         Assert.False(connection.Export.ExtendedHeaders);
         Assert.Equal([Allocation], connection.Export.MetaContexts);
         Assert.Equal([7u], connection.ContextIds);
@@ -49,7 +49,7 @@ public sealed class OptionTests
             Go(peer);
         });
 
-        Assert.False(connection.StructuredReplies);
+        Assert.False(connection.Export.StructuredReplies);
         Assert.Empty(connection.Export.MetaContexts);
     }
 
