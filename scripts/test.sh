@@ -1,6 +1,6 @@
 #!/bin/bash
 # test.sh [slow]: runs the tests with the programs in out/: all but the slow ones, or those. Each run's log stays in
-# artifacts/test-results/.
+# artifacts/test-results/; what failed is told once more at the end.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 case ${1-} in
@@ -23,12 +23,19 @@ else
     echo "nbdfuse: testing over /dev/fuse only: $uring is not Y, and cannot be made so here"
 fi
 mkdir -p artifacts/test-results
-status=0
+logs=() status=0
 for suite in $suites; do
     echo "== $suite tests${log:+, the slow ones}"
+    file=artifacts/test-results/$suite$log.log
+    logs+=("$file")
     # A script's job in the background has SIGINT ignored; so would be the programs that tests interrupt.
     env --default-signal=INT,QUIT dotnet test --project tests/$suite -c Release --no-ansi --no-progress "${filter[@]}" 2>&1 |
-        tee artifacts/test-results/$suite$log.log
-    [ "${PIPESTATUS[0]}" = 0 ] || status=1
+        tee "$file"
+    ended=${PIPESTATUS[0]}
+    if [ "$ended" != 0 ]; then
+        status=1
+        grep -q '^failed ' "$file" || echo "failed $suite tests: status $ended without a failed test" >>"$file"
+    fi
 done
+scripts/failures.sh "${logs[@]}"
 exit $status

@@ -107,15 +107,18 @@ public sealed class ClientEndTests
     [Fact]
     public async Task What_disposing_does_not_wait_for_any_longer_fails_and_says_why()
     {
+        using ManualResetEventSlim answered = new();
         using FakeNbdServer server = new(peer =>
         {
             peer.Handshake(8 * MiB);
             peer.Send(Frame.SimpleReply(0, peer.ReceiveRequest().Cookie));
+            answered.Set();
             peer.Drain();
         });
         NbdClient client = await NbdClientTests.ConnectAsync(
             server, new NbdClientOptions { CloseTimeout = TimeSpan.FromMilliseconds(50) });
         Task write = client.WriteAsync(0, new byte[7 * MiB], cancellationToken: Token).AsTask();
+        Assert.True(answered.Wait(FakeNbdServer.TimeLimit, Token));
         // What the server did not answer cannot be flushed.
         _ = await Record.ExceptionAsync(async () => await client.DisposeAsync());
 

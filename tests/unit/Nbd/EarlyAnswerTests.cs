@@ -95,18 +95,39 @@ public sealed unsafe class EarlyAnswerTests : IDisposable
         Assert.Equal(0, _connection.InFlight);
     }
 
+    /// <summary>
+    /// Who completes it, the receive thread at its end or the thread pool, is a matter of moments: in many rounds each does.
+    /// </summary>
     [Fact]
     public void The_answer_counts_also_when_the_connection_ends_meanwhile()
     {
+        for (int i = 0; i < 50; i++)
+        {
+            using EarlyAnswerTests round = new();
+            round.EndAfterAnAnswer();
+        }
+    }
+
+    private void EndAfterAnAnswer()
+    {
         RecordedCompletion write = new();
-        _ = Submit(write, 4096);
+        // Sent from within an early completion, so that its sender leaves it to others.
+        CallingCompletion first = new(() =>
+        {
+            SubmitHere(write, 4096);
+            SpinWait.SpinUntil(() => write.IsCompleted, FakeNbdServer.TimeLimit);
+        });
+        Thread submitted = Submit(first, 4096);
         HeldSend send = _transport.NextSend();
         Answer(send, 0);
-        _transport.Feed([]);
         send.Take(send.Bytes);
+        Answer(_transport.NextSend(), 0);
+        // The socket, shut down, lets go of the send.
+        _transport.Feed([]);
 
         Assert.Equal(Errno.None, write.Outcome);
         Assert.Contains("closed the connection", Reason());
+        Assert.True(submitted.Join(FakeNbdServer.TimeLimit));
         Assert.Equal(1, write.Calls);
     }
 
@@ -114,12 +135,29 @@ public sealed unsafe class EarlyAnswerTests : IDisposable
     public void Leaving_waits_for_it()
     {
         RecordedCompletion write = new();
+        Thread closed = new(() => _connection.Close(Deadline.After(FakeNbdServer.TimeLimit))) { IsBackground = true };
+        // Completed before it, by the same thread: without a lock, so that closing gets as far as to wait for the end.
+        CallingCompletion other = new(() =>
+        {
+            closed.Start();
+            SpinWait.SpinUntil(() => closed.ThreadState.HasFlag(ThreadState.WaitSleepJoin));
+        });
+        _transport.HasRoom.Reset();
         _ = Submit(write, 4096);
         HeldSend send = _transport.NextSend();
+        send.Take(100);
+        _transport.NextSend().Take(100);
+        Assert.True(Submit(other, 4096).Join(FakeNbdServer.TimeLimit));
+        _transport.HasRoom.Set();
+        HeldSend rest = _transport.NextSend();
         Answer(send, 0);
-        Thread closed = Start(() => _connection.Close(Deadline.After(FakeNbdServer.TimeLimit)));
-        send.Take(send.Bytes);
+        rest.Take(rest.Bytes);
+        HeldSend next = _transport.NextSend();
+        Answer(next, 0);
+        next.Take(next.Bytes);
+
         HeldSend disconnect = _transport.NextSend();
+        Assert.Equal(1, write.Calls);
         Assert.Equal(Errno.None, write.Outcome);
         Assert.Equal(NbdRequest.SizeBytes, disconnect.Bytes);
         disconnect.Take(disconnect.Bytes);
@@ -154,8 +192,10 @@ public sealed unsafe class EarlyAnswerTests : IDisposable
         return thread;
     }
 
-    private Thread Submit(RecordedCompletion write, int length) => Start(() =>
-        _ = _connection.Submit(NbdCommandType.Write, NbdCommandFlags.None, 0, (ulong)length, _payload.Start, write));
+    private Thread Submit(NbdCompletion write, int length) => Start(() => SubmitHere(write, length));
+
+    private void SubmitHere(NbdCompletion write, int length) =>
+        _ = _connection.Submit(NbdCommandType.Write, NbdCommandFlags.None, 0, (ulong)length, _payload.Start, write);
 
     /// <summary>Returns when the receive thread has seen the answer, and waits for the next.</summary>
     private void Answer(HeldSend send, uint error)
@@ -172,6 +212,11 @@ public sealed unsafe class EarlyAnswerTests : IDisposable
     {
         Assert.True(_ends.TryTake(out string? reason, FakeNbdServer.TimeLimit), "the connection did not end");
         return reason;
+    }
+
+    private sealed class CallingCompletion(Action completed) : NbdCompletion
+    {
+        protected internal override void OnCompleted(Errno outcome, byte* data) => completed();
     }
 
     /// <summary>A WRITE that is sent again by its completion.</summary>
@@ -233,6 +278,8 @@ public sealed unsafe class EarlyAnswerTests : IDisposable
         /// <summary>The test is over.</summary>
         internal bool HoldsNothing { get; set; }
 
+        internal ManualResetEventSlim HasRoom { get; } = new(true);
+
         internal HeldSend NextSend() => Next(_sends, FakeNbdServer.TimeLimit);
 
         /// <summary>What the server sends; nothing for the end.</summary>
@@ -269,9 +316,7 @@ public sealed unsafe class EarlyAnswerTests : IDisposable
             return Errno.None;
         }
 
-        internal override void WaitForRoom()
-        {
-        }
+        internal override void WaitForRoom() => HasRoom.Wait(FakeNbdServer.TimeLimit);
 
         internal override Errno Receive(byte* destination, int length, bool all, out int received)
         {

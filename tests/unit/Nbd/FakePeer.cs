@@ -4,6 +4,7 @@ using System.Net.Security;
 using System.Net.Sockets;
 using System.Security.Authentication;
 using System.Security.Cryptography.X509Certificates;
+using global::Nbd;
 using Tmds.Linux;
 
 namespace UnitTests.Nbd;
@@ -35,6 +36,15 @@ internal sealed class FakePeer : IDisposable
         _socket = socket;
         _socket.ReceiveTimeout = (int)FakeNbdServer.TimeLimit.TotalMilliseconds;
         _socket.SendTimeout = (int)FakeNbdServer.TimeLimit.TotalMilliseconds;
+    }
+
+    /// <summary>A peer that is connected already, and the client's end.</summary>
+    internal static unsafe FakePeer Connected(out NbdEndpoint.Fd client)
+    {
+        int* pair = stackalloc int[2];
+        Assert.Equal(0, LibC.socketpair(LibC.AF_UNIX, LibC.SOCK_STREAM | LibC.SOCK_CLOEXEC, 0, pair));
+        client = new NbdEndpoint.Fd(pair[0]);
+        return new FakePeer(new Socket(new SafeSocketHandle(pair[1], ownsHandle: true)));
     }
 
     /// <summary>Bytes that the client sent and nobody received yet.</summary>

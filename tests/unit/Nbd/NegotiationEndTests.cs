@@ -72,18 +72,16 @@ public sealed class NegotiationEndTests
     [Fact]
     public async Task A_step_without_an_answer_ends_at_its_time_limit()
     {
-        using FakeNbdServer server = new(peer =>
-        {
-            peer.Greet();
-            peer.Expect(Frame.Option(Frame.List));
-            peer.ExpectEnd();
-        });
-        await using NbdNegotiation negotiation = await NegotiationTests.ConnectAsync(
-            server, new NbdClientOptions { ConnectTimeout = TimeSpan.FromMilliseconds(500) });
+        using FakePeer peer = FakePeer.Connected(out NbdEndpoint.Fd client);
+        // Said before the time begins to run.
+        peer.Send(Frame.Newstyle());
+        await using NbdNegotiation negotiation = await NbdNegotiation.ConnectAsync(
+            client, new NbdClientOptions { ConnectTimeout = TimeSpan.FromMilliseconds(50) }, Token);
 
         NbdException exception = await Assert.ThrowsAsync<NbdException>(() => negotiation.ListExportsAsync(Token));
 
-        server.Finish();
+        peer.Expect(Frame.U32(3) + Frame.Option(Frame.List));
+        peer.ExpectEnd();
         Assert.Equal(Errno.ETIMEDOUT, exception.Errno);
         Assert.False(negotiation.IsOpen);
     }

@@ -61,11 +61,10 @@ public sealed class SocketConnectorTests : IDisposable
     [Fact]
     public void A_refusing_port_is_reported()
     {
-        int port;
-        using (Socket free = Listen(new IPEndPoint(IPAddress.Loopback, 0)))
-        {
-            port = ((IPEndPoint)free.LocalEndPoint!).Port;
-        }
+        // Bound, so that nobody else listens there, but it does not listen itself.
+        using Socket bound = new(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
+        bound.Bind(new IPEndPoint(IPAddress.Loopback, 0));
+        int port = ((IPEndPoint)bound.LocalEndPoint!).Port;
 
         NbdException exception = Assert.Throws<NbdException>(() => Connect(new NbdEndpoint.Tcp("127.0.0.1", port)));
 

@@ -187,14 +187,15 @@ public sealed class TlsHandshakeTests : TlsTest
     [Fact]
     public void A_silent_server_costs_no_more_than_the_time_limit()
     {
-        NbdException exception = Refuse(
-            Options(),
-            peer =>
-            {
-                ConsentAndHear(peer);
-                peer.Drain();
-            },
-            TimeSpan.FromMilliseconds(100));
+        using FakePeer peer = FakePeer.Connected(out NbdEndpoint.Fd client);
+        // Said before the time begins to run.
+        peer.Send(Frame.Newstyle() + Frame.OptionReply(Frame.StartTls, Frame.Ack));
+
+        NbdException exception = Assert.Throws<NbdException>(() => NbdConnectionPool.Connect(
+            client,
+            "",
+            new NbdClientOptions { Tls = Options(), ConnectTimeout = TimeSpan.FromMilliseconds(50) },
+            CancellationToken.None));
 
         Assert.Contains("did not answer within the time limit while we were in the TLS handshake", exception.Message);
         Assert.Equal(Errno.ETIMEDOUT, exception.Errno);
@@ -207,11 +208,12 @@ public sealed class TlsHandshakeTests : TlsTest
 
         NbdException exception = Refuse(
             Options(),
-            peer =>
+            // On a busy machine the time may be over within the TLS handshake.
+            peer => _ = Record.Exception(() =>
             {
                 Upgrade(peer, certificate);
                 peer.Drain();
-            },
+            }),
             TimeSpan.FromMilliseconds(500));
 
         Assert.Equal(Errno.ETIMEDOUT, exception.Errno);

@@ -198,7 +198,7 @@ public sealed class ServerLifecycleTests
             Assert.Equal(2, server.Server.ConnectionCount);
         }
 
-        await TestServer.Until(() => server.Server.ConnectionCount == 1, "the end of the second");
+        await TestServer.Until(() => left.Count == 1, "the end of the second");
         first.Dispose();
         await TestServer.Until(() => left.Count == 2, "the end of the first");
         Assert.Equal([1, 0], left);

@@ -13,12 +13,16 @@ internal sealed class TestServer : IAsyncDisposable
     private readonly DirectoryInfo _directory = Directory.CreateTempSubdirectory("nbd-");
     private readonly ConcurrentQueue<string> _log = new();
 
-    internal TestServer(TestDisk disk, Func<NbdServerOptions, NbdServerOptions>? with = null)
-        : this(name => Open(disk, name), with)
+    /// <param name="disk">Every export.</param>
+    /// <param name="with">Changes the options.</param>
+    /// <param name="isStarted">False: clients can connect and talk, but nobody hears them before it is started.</param>
+    internal TestServer(TestDisk disk, Func<NbdServerOptions, NbdServerOptions>? with = null, bool isStarted = true)
+        : this(name => Open(disk, name), with, isStarted)
     {
     }
 
-    internal TestServer(Func<string, NbdBackend?> open, Func<NbdServerOptions, NbdServerOptions>? with = null)
+    internal TestServer(
+        Func<string, NbdBackend?> open, Func<NbdServerOptions, NbdServerOptions>? with = null, bool isStarted = true)
     {
         NbdServerOptions options = new()
         {
@@ -27,7 +31,10 @@ internal sealed class TestServer : IAsyncDisposable
         };
         Server = new(with is null ? options : with(options));
         Server.ListenUnix(SocketPath);
-        Server.Start();
+        if (isStarted)
+        {
+            Server.Start();
+        }
     }
 
     internal NbdServer Server { get; }
