@@ -9,10 +9,14 @@ internal sealed class AsyncLoad(NbdClient client, Workload workload) : Load
 
     internal override int Connections => client.ConnectionCount;
 
-    internal static async Task<AsyncLoad> StartAsync(Workload workload)
+    internal static async Task<AsyncLoad> StartAsync(Workload workload, bool isSynchronous)
     {
-        AsyncLoad load = new(await NbdClient.ConnectAsync(
-            workload.Uri, new NbdClientOptions { Connections = workload.Connections }), workload);
+        NbdClientOptions options = new()
+        {
+            Connections = workload.Connections,
+            AllowSynchronousContinuations = isSynchronous,
+        };
+        AsyncLoad load = new(await NbdClient.ConnectAsync(workload.Uri, options), workload);
         Place[] places = [.. Enumerable.Range(0, workload.Depth).Select(_ =>
             load.NewPlace(load.Client.Export.SizeBytes / workload.BlockBytes))];
         load._loops = Task.WhenAll(places.Select(place => Task.Run(() => load.LoopAsync(place))));

@@ -5,16 +5,16 @@ using ClientBench;
 // Keeps DEPTH commands in flight at random offsets, and prints what came of it.
 if (args.Length is not (6 or 7))
 {
-    Console.Error.WriteLine("usage: clientbench URI completion|async read|write BLOCK DEPTH SECONDS [CONNECTIONS]");
+    Console.Error.WriteLine("usage: clientbench URI completion|async|synchronous read|write BLOCK DEPTH SECONDS [CONNECTIONS]");
     return 2;
 }
 
 TimeSpan warmUp = TimeSpan.FromMilliseconds(200);
 Workload workload = new(
     args[0], args[2] == "write", int.Parse(args[3]), int.Parse(args[4]), args.Length > 6 ? int.Parse(args[6]) : null);
-await using Load load = args[1] == "async"
-    ? await AsyncLoad.StartAsync(workload)
-    : CompletionLoad.Start(workload);
+await using Load load = args[1] == "completion"
+    ? CompletionLoad.Start(workload)
+    : await AsyncLoad.StartAsync(workload, isSynchronous: args[1] == "synchronous");
 await Task.Delay(warmUp);
 (long operations, long allocated, long start) = Now();
 await Task.Delay(TimeSpan.FromSeconds(double.Parse(args[5])));

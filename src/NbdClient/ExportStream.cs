@@ -95,8 +95,11 @@ internal sealed class ExportStream(NbdClient client, bool leaveOpen) : Stream
     }
 
     /// <inheritdoc/>
-    public override int Read(byte[] buffer, int offset, int count) =>
-        ReadAsync(buffer, offset, count, CancellationToken.None).GetAwaiter().GetResult();
+    public override int Read(byte[] buffer, int offset, int count)
+    {
+        CheckMayWait();
+        return ReadAsync(buffer, offset, count, CancellationToken.None).GetAwaiter().GetResult();
+    }
 
     /// <inheritdoc/>
     public override async ValueTask WriteAsync(
@@ -120,8 +123,11 @@ internal sealed class ExportStream(NbdClient client, bool leaveOpen) : Stream
     }
 
     /// <inheritdoc/>
-    public override void Write(byte[] buffer, int offset, int count) =>
+    public override void Write(byte[] buffer, int offset, int count)
+    {
+        CheckMayWait();
         WriteAsync(buffer, offset, count, CancellationToken.None).GetAwaiter().GetResult();
+    }
 
     /// <inheritdoc/>
     public override Task FlushAsync(CancellationToken cancellationToken)
@@ -131,7 +137,11 @@ internal sealed class ExportStream(NbdClient client, bool leaveOpen) : Stream
     }
 
     /// <inheritdoc/>
-    public override void Flush() => FlushAsync(CancellationToken.None).GetAwaiter().GetResult();
+    public override void Flush()
+    {
+        CheckMayWait();
+        FlushAsync(CancellationToken.None).GetAwaiter().GetResult();
+    }
 
     /// <inheritdoc/>
     public override async ValueTask DisposeAsync()
@@ -143,12 +153,27 @@ internal sealed class ExportStream(NbdClient client, bool leaveOpen) : Stream
     /// <inheritdoc/>
     protected override void Dispose(bool disposing)
     {
-        if (disposing)
+        if (disposing && !_isDisposed)
         {
+            if (!leaveOpen)
+            {
+                CheckMayWait();
+            }
+
             CloseAsync().AsTask().GetAwaiter().GetResult();
         }
 
         base.Dispose(disposing);
+    }
+
+    /// <exception cref="InvalidOperationException">This thread would wait for what it has to receive.</exception>
+    private void CheckMayWait()
+    {
+        if (client.ReceivesOnThisThread)
+        {
+            throw new InvalidOperationException(
+                $"This thread receives the answer: with {nameof(NbdClientOptions.AllowSynchronousContinuations)} use await.");
+        }
     }
 
     private ValueTask CloseAsync()

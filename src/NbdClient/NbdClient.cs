@@ -34,13 +34,14 @@ public sealed partial class NbdClient : IAsyncDisposable
     private int _isDisposed;
 
     /// <param name="pool">Taken over.</param>
-    /// <param name="options">For the time limits.</param>
+    /// <param name="options">For the time limits, and where callers go on.</param>
     internal NbdClient(NbdConnectionPool pool, NbdClientOptions options)
     {
         _pool = pool;
         _bytes = new NbdByteAccess(pool);
         _options = options;
         ClientMetrics.Add(this);
+        pool.StaysOnReceiveThreads = options.AllowSynchronousContinuations;
         pool.ConnectionLost = reason => Interlocked.CompareExchange(ref _lost, reason, null);
     }
 
@@ -167,6 +168,9 @@ public sealed partial class NbdClient : IAsyncDisposable
             throw Failed(NbdCommandType.Flush, 0, 0, flushed, said);
         }
     }
+
+    /// <summary>Whether this thread must not wait for a command.</summary>
+    internal bool ReceivesOnThisThread => _pool.ReceivesOnThisThread;
 
     /// <summary>Whether <see cref="CommandTimeout"/> is a limit.</summary>
     internal bool HasCommandTimeout => CommandTimeout != Timeout.InfiniteTimeSpan;

@@ -37,6 +37,15 @@ public sealed record NbdClientOptions
     /// </summary>
     public TimeSpan CloseTimeout { get; init; } = TimeSpan.FromSeconds(30);
 
+    /// <summary>
+    /// Whether callers that await a command of <see cref="NbdClient"/> may go on right on the thread that received the answer;
+    /// by default they do so on the thread pool. That is faster and takes less processor time, but until the caller awaits again
+    /// no other answer of that connection is received. So callers must not compute for long there, and one that waits for a
+    /// command of the same client in another way than <c>await</c> (<see cref="Task.Wait()"/>, a lock) waits for ever. A captured
+    /// context is kept, and failures and commands that are sent in parts may go on on the thread pool nevertheless.
+    /// </summary>
+    public bool AllowSynchronousContinuations { get; init; }
+
     /// <summary>Encryption of the connections. Default: none.</summary>
     public NbdTlsOptions Tls { get; init; } = new();
 

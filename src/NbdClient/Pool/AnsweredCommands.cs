@@ -1,4 +1,5 @@
 using System.Collections.Concurrent;
+using System.Runtime.ExceptionServices;
 using Linux;
 
 namespace Nbd;
@@ -7,6 +8,10 @@ namespace Nbd;
 /// The awaited commands of one connection, on their way from its receive thread to the thread pool: what one recv(2)
 /// brought takes one hop together. Whoever goes on may block: before the first of several does, another work item is
 /// queued for the others. While one is, what those who go on send may be gathered, because that will send it.
+/// <para>
+/// Who promised not to block (<see cref="NbdClientOptions.AllowSynchronousContinuations"/>) goes on on the receive thread, as a
+/// completion does.
+/// </para>
 /// </summary>
 /// <param name="connection">Whose commands they are.</param>
 internal sealed class AnsweredCommands(NbdConnection connection) : IThreadPoolWorkItem
@@ -23,6 +28,9 @@ internal sealed class AnsweredCommands(NbdConnection connection) : IThreadPoolWo
     [field: ThreadStatic]
     internal static NbdConnection? OfThisThread { get; private set; }
 
+    /// <summary>Whether nobody who goes on blocks. Set before the first command.</summary>
+    internal bool StaysOnReceiveThread { get; set; }
+
     /// <summary>Whether a thread of the pool will soon begin with <see cref="NbdConnection.SendGathered"/>.</summary>
     internal bool IsRequested => Volatile.Read(ref _isRequested) != 0;
 
@@ -36,13 +44,43 @@ internal sealed class AnsweredCommands(NbdConnection connection) : IThreadPoolWo
         New++;
     }
 
-    /// <summary>Has the pool go on with what was added. On the receive thread.</summary>
+    /// <summary>Has the pool go on with what was added, or does so itself. On the receive thread.</summary>
     internal void HandOn()
     {
-        if (New > 0)
+        if (New == 0)
         {
+            return;
+        }
+
+        // Where the connection ends nobody receives any more: whoever waits for that must not hold it up.
+        if (StaysOnReceiveThread && NbdConnection.OfThisThread == connection)
+        {
+            // They add only what was received before: the loop ends.
+            while (_answered.TryDequeue(out IAwaitedCommand? command))
+            {
+                GoOnHere(command);
+            }
+
             New = 0;
-            Request();
+            return;
+        }
+
+        New = 0;
+        Request();
+    }
+
+    private static void GoOnHere(IAwaitedCommand command)
+    {
+        try
+        {
+            command.GoOn();
+        }
+        catch (Exception e)
+        {
+            // Only a callback that is no async method throws. That ends the program, as on the pool, and is no fault of the
+            // connection.
+            _ = ThreadPool.UnsafeQueueUserWorkItem(
+                static thrown => thrown.Throw(), ExceptionDispatchInfo.Capture(e), preferLocal: false);
         }
     }
 

@@ -19,7 +19,7 @@ internal sealed unsafe partial class NbdConnection
     private bool _isBatchStuck;
 
     /// <summary>
-    /// Has the thread pool go on with a command that was answered, together with the others of this receive thread.
+    /// Has the caller of a command that was answered go on, together with the others of this receive thread.
     /// </summary>
     /// <returns>False when this is not a receive thread.</returns>
     internal static bool TryHandOn(IAwaitedCommand command)
@@ -31,6 +31,12 @@ internal sealed unsafe partial class NbdConnection
 
         own._answered.Add(command);
         return true;
+    }
+
+    /// <inheritdoc cref="NbdConnectionPool.StaysOnReceiveThreads"/>
+    internal bool StaysOnReceiveThread
+    {
+        set => _answered.StaysOnReceiveThread = value;
     }
 
     /// <summary>Sends what was gathered.</summary>
@@ -56,13 +62,14 @@ internal sealed unsafe partial class NbdConnection
             return;
         }
 
+        // Those who go on here may gather.
+        _answered.HandOn();
+
         // What this thread gathered it sees without the lock; others see to theirs.
         if (_batch?.IsEmpty == false)
         {
             SendGathered();
         }
-
-        _answered.HandOn();
     }
 
     /// <summary>Whether this thread, or another, is sure to send soon. Under the send lock.</summary>

@@ -121,6 +121,23 @@ public sealed unsafe partial class NbdConnectionPool : IDisposable
     /// </summary>
     public Action<NbdServerError>? ServerError { get; set; }
 
+    /// <summary>Whether this thread receives the answers of one of the connections.</summary>
+    internal bool ReceivesOnThisThread => NbdConnection.OfThisThread is { } own && Has(own);
+
+    /// <summary>
+    /// Whether those who await commands go on on the receive threads, as completions do. Set it before the first command.
+    /// </summary>
+    internal bool StaysOnReceiveThreads
+    {
+        set
+        {
+            foreach (NbdConnection connection in _connections)
+            {
+                connection.StaysOnReceiveThread = value;
+            }
+        }
+    }
+
     /// <summary>
     /// Sends a FLUSH: all commands whose completion was called before are on stable storage when it succeeds, also
     /// those of other connections (proto.md, "Ordering of messages and writes").
@@ -257,9 +274,9 @@ public sealed unsafe partial class NbdConnectionPool : IDisposable
             return isAwaited ? next : (uint)loop.Index + 1 + (next % ((uint)_connections.Length - 1));
         }
 
-        if (NbdConnection.OfThisThread is { } own && Has(own))
+        if (ReceivesOnThisThread)
         {
-            return (uint)own.Index;
+            return (uint)NbdConnection.OfThisThread!.Index;
         }
 
         uint turn = (uint)Interlocked.Increment(ref _turn);

@@ -177,8 +177,10 @@ public sealed class GatheringTests
         server.Finish();
     }
 
-    [Fact]
-    public async Task Callers_that_were_answered_before_the_server_broke_a_rule_go_on()
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public async Task Callers_that_were_answered_before_the_server_broke_a_rule_go_on(bool synchronous)
     {
         using FakeNbdServer server = new(peer =>
         {
@@ -188,7 +190,8 @@ public sealed class GatheringTests
             peer.Send(TransmissionTests.Data(first, 0, first.Length, true) + Frame.SimpleReply(0, second.Cookie + 99));
             peer.Drain();
         });
-        await using NbdClient client = await NbdClientTests.ConnectAsync(server);
+        await using NbdClient client = await NbdClientTests.ConnectAsync(
+            server, new NbdClientOptions { AllowSynchronousContinuations = synchronous });
         byte[] read = new byte[10];
         Task first = client.ReadAsync(5, read, Token).AsTask();
         Task second = client.ReadAsync(6, new byte[1], Token).AsTask();

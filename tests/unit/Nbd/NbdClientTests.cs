@@ -219,12 +219,15 @@ public sealed class NbdClientTests
         server.Finish();
     }
 
-    [Fact]
-    public async Task A_command_allocates_nothing_once_there_were_some()
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public async Task A_command_allocates_nothing_once_there_were_some(bool synchronous)
     {
         MemoryDisk disk = new(MiB);
         using FakeNbdServer server = new(disk.Serve);
-        await using (NbdClient client = await ConnectAsync(server))
+        NbdClientOptions options = new() { AllowSynchronousContinuations = synchronous };
+        await using (NbdClient client = await ConnectAsync(server, options))
         {
             byte[] buffer = new byte[4096];
             long start = Stopwatch.GetTimestamp();
