@@ -107,7 +107,7 @@ internal sealed unsafe partial class ReadAhead : IDisposable
             {
                 if (!isReady && !_flight.HasQueue)
                 {
-                    stream.Grow(WindowLimitLocked());
+                    stream.Grow(_flight.GrowthFactor, WindowLimitLocked());
                 }
 
                 DropPassedLocked(stream);

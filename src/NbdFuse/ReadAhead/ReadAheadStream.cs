@@ -50,11 +50,13 @@ internal sealed class ReadAheadStream
     }
 
     /// <summary>The reader had to wait: a larger window, once the effect of the present one was seen.</summary>
-    internal void Grow(uint limit)
+    /// <param name="factor">How many times as large.</param>
+    /// <param name="limit">No larger than that.</param>
+    internal void Grow(uint factor, uint limit)
     {
         if (Next >= _growsAt)
         {
-            Window = Math.Min(Window * 2, Math.Max(limit, SmallestWindow));
+            Window = (uint)Math.Min((ulong)Window * factor, Math.Max(limit, SmallestWindow));
             _growsAt = Ahead;
         }
     }

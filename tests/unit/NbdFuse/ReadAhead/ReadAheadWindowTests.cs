@@ -17,6 +17,28 @@ public sealed class ReadAheadWindowTests
     }
 
     [Fact]
+    public void A_far_server_is_asked_for_all_that_its_way_needs_after_a_few_round_trips()
+    {
+        using ReadAheadRig rig = new();
+        ulong next = rig.BeginStream();
+        int roundTrips = 0;
+        for (; !rig.Commands.Exists(command => command.End >= next + (31 * MiB)); next += ReadBytes)
+        {
+            ulong unique = rig.Read(next);
+            if (rig.Commands.Exists(command => command.Offset < next + ReadBytes))
+            {
+                rig.Time.Advance(TimeSpan.FromMilliseconds(50));
+                rig.CompleteAll();
+                roundTrips++;
+            }
+
+            rig.AssertReply(unique, 0, next);
+        }
+
+        Assert.InRange(roundTrips, 1, 4);
+    }
+
+    [Fact]
     public void A_near_server_gets_a_small_window()
     {
         using ReadAheadRig rig = new();
