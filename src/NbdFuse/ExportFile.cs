@@ -143,9 +143,9 @@ internal sealed partial class ExportFile
 
         // Without KeepCache the kernel drops cached pages at open, those that are dirty one by one after writing
         // them, and waits, unkillably, for those that a READ is about to fill: so never with a writeback cache, and
-        // never while a command may be held up by the server.
+        // never while a command may be held up by the server. What is read ahead and asked about holes has no such pages.
         bool mustKeep = _options.KeepCache || _options.Cache == CacheMode.Writeback
-            || _pool.InFlight > (_readAhead?.UnawaitedCommands ?? 0);
+            || _pool.InFlight > (_readAhead?.UnawaitedCommands ?? 0) + (_extents?.Commands ?? 0);
         return mustKeep ? FuseOpenFlags.KeepCache : FuseOpenFlags.None;
     }
 }

@@ -151,6 +151,21 @@ public abstract class CacheModeTests : IntegrationTest
         Assert.Equal(Data.Filled(4096, 0x33), later.Read(0, 4096));
     }
 
+    /// <summary>Opening a file has its holes looked up, for which no page of the cache waits.</summary>
+    [Fact]
+    public void Changes_of_another_client_are_seen_while_the_server_is_asked_for_holes()
+    {
+        NbdServer server = Nbdkit("--filter=delay", "memory", "1M", "delay-extents=2");
+        NbdFuseMount mount = Mount(new MountRequest { Source = [server.Uri], Options = ["--readahead=off"] });
+        using RawFile file = RawFile.Open(mount.File, LibC.O_RDONLY);
+        Assert.Equal(new byte[4096], file.Read(0, 4096));
+
+        Tool.Run("qemu-io", "-f", "raw", "-c", "write -P 0x33 0 64k", server.Uri);
+
+        using RawFile later = RawFile.Open(mount.File, LibC.O_RDONLY);
+        Assert.Equal(Data.Filled(4096, 0x33), later.Read(0, 4096));
+    }
+
     [Theory]
     [InlineData(null, false)]
     [InlineData("kernel_cache", true)]

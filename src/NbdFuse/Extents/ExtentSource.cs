@@ -42,6 +42,7 @@ internal sealed class ExtentSource
     private long _mappingSince;
     private int _wasTold;
     private Task _mapping = Task.CompletedTask;
+    private int _commands;
 
     /// <param name="size">Bytes of the export that are shown, at least 1.</param>
     /// <param name="export">What the server said of the export.</param>
@@ -69,6 +70,9 @@ internal sealed class ExtentSource
 
     /// <summary>What is known; to be told of each change.</summary>
     internal ExtentTracker Tracker { get; }
+
+    /// <summary>Commands that ask, and are not answered.</summary>
+    internal int Commands => Volatile.Read(ref _commands);
 
     /// <summary>Whether all of the export is being asked about.</summary>
     internal bool IsMapping => !Volatile.Read(ref _mapping).IsCompleted;
@@ -153,12 +157,14 @@ internal sealed class ExtentSource
         ulong length = inquiry.End - inquiry.Start;
         ExtentAnswer answer = new(_context, inquiry.Start, _size);
         long sent = _time.GetTimestamp();
+        _ = Interlocked.Increment(ref _commands);
         Errno error = _send(inquiry.Start, length, answer);
         if (error == Errno.None)
         {
             error = await answer.Outcome.ConfigureAwait(false);
         }
 
+        _ = Interlocked.Decrement(ref _commands);
         if (error == Errno.None)
         {
             Tracker.End(inquiry, answer.Runs);
