@@ -58,6 +58,20 @@ public sealed class CaptiveServerTests : IntegrationTest
         Assert.Contains("9", line);
     }
 
+    /// <summary>nbdkit ends with us when it serves its standard input: not because something went wrong with it.</summary>
+    [Fact]
+    public void One_that_refuses_and_ends_in_peace_is_quoted()
+    {
+        (int exitCode, string output) = RunNbdFuse(
+        [
+            "--export", "b", Folder.Folder("mnt"),
+            "--command", "nbdkit", "-s", "--filter=exportname", "memory", "1M", "exportname-strict=true", "exportname=a",
+        ]);
+
+        Assert.Equal(1, exitCode);
+        Assert.Contains("no export named 'b'", output);
+    }
+
     [Theory]
     [MemberData(nameof(Modes))]
     public void One_that_does_not_exist_is_one_line_with_its_name(string mode)

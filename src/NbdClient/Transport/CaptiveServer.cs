@@ -53,11 +53,14 @@ public sealed unsafe class CaptiveServer : IDisposable
     }
 
     /// <summary>
-    /// Explains a failed handshake: when the server has ended, or is just about to, that is the reason.
+    /// Explains a failed handshake: when the server has ended, or is just about to, that is the reason; but not when it
+    /// answered, and ended without a fault because we left.
     /// </summary>
     public NbdException Explain(NbdException failure)
     {
-        if (failure.Errno != Errno.ETIMEDOUT && _process.WaitForExit(TimeSpan.FromSeconds(1)))
+        bool wentAway = failure.Errno == Errno.ECONNRESET;
+        if (failure.Errno != Errno.ETIMEDOUT && _process.WaitForExit(TimeSpan.FromSeconds(1))
+            && (wentAway || _process.ExitStatus != 0))
         {
             string hint = _process.ExitStatus == 127 ? " (not found)" : "";
             return new NbdException(
