@@ -16,7 +16,7 @@ internal static class ReadAheadSize
             return Invocation.DefaultReadAheadBytes;
         }
 
-        long bytes = text is "off" ? 0 : SizeText.Parse("--readahead", text);
+        long bytes = text is "off" ? 0 : SizeText.Parse("--readahead, if not off,", text);
         return bytes is 0 or (>= Smallest and <= Largest)
             ? bytes
             : throw new UsageException($"--readahead must be a size from 256K to 512M, or off, not '{text}'");
