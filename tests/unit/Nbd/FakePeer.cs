@@ -9,18 +9,6 @@ using Tmds.Linux;
 
 namespace UnitTests.Nbd;
 
-/// <summary>A command that the client sent.</summary>
-internal sealed record FakeRequest(int Flags, int Type, ulong Cookie, ulong Offset, uint Length)
-{
-    internal byte[] Payload { get; init; } = [];
-
-    /// <summary>Whether it came, and has to be answered, with extended headers.</summary>
-    internal bool IsExtended { get; init; }
-
-    /// <summary>All 64 bits of the length.</summary>
-    internal ulong LongLength { get; init; }
-}
-
 /// <summary>The server's end of one connection, as scripts see it. Closed when its script ends.</summary>
 internal sealed class FakePeer : IDisposable
 {

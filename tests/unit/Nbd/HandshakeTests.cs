@@ -130,9 +130,7 @@ public sealed class HandshakeTests
         NegotiatedConnection connection = Negotiation.Agree(peer =>
         {
             peer.Send(Frame.Newstyle(flags: 0));
-            peer.Expect(Frame.U32(0) + Frame.Option(Frame.ExportName, Frame.Text("disk")));
-            peer.Send(Frame.U64(Size) + Frame.U16(3) + Frame.Zeroes(124));
-            peer.ExpectEnd();
+            AnswerWithZeroes(peer);
         }, "disk");
 
         Assert.True(connection.Export.IsReadOnly);
@@ -218,6 +216,14 @@ public sealed class HandshakeTests
     }
 
     internal static Deadline Soon() => Deadline.After(FakeNbdServer.TimeLimit);
+
+    /// <summary>A read-only disk for a client that answered no flag of the greeting.</summary>
+    internal static void AnswerWithZeroes(FakePeer peer)
+    {
+        peer.Expect(Frame.U32(0) + Frame.Option(Frame.ExportName, Frame.Text("disk")));
+        peer.Send(Frame.U64(Size) + Frame.U16(3) + Frame.Zeroes(124));
+        peer.ExpectEnd();
+    }
 
     private static unsafe int ReadByte(SafeFd socket)
     {

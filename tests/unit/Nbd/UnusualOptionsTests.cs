@@ -45,9 +45,7 @@ public sealed class UnusualOptionsTests
         NegotiatedConnection connection = Negotiation.Agree(options, peer =>
         {
             peer.Send(Frame.Newstyle());
-            peer.Expect(Frame.U32(0) + Frame.Option(Frame.ExportName, Frame.Text("disk")));
-            peer.Send(Frame.U64(Size) + Frame.U16(3) + Frame.Zeroes(124));
-            peer.ExpectEnd();
+            HandshakeTests.AnswerWithZeroes(peer);
         }, "disk");
 
         Assert.True(connection.Export.IsReadOnly);
